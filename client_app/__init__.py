@@ -1,0 +1,1 @@
+"""The ClientApps: what runs in a silo, honest or, in experiments and drills only, Byzantine."""

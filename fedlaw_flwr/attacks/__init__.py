@@ -1,0 +1,21 @@
+"""What a Byzantine silo can do, an attack a file; adding one is a file here and a line in ATTACKS.
+
+Every file defines ATTACK (see `base.Attack`) and is imported when its attack is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedlaw_flwr.attacks.base import Attack
+
+ATTACKS = ("label_flipping", "inverse_gradient")
+"""The names `attack` allows, beside "none"."""
+
+
+def load_attack(name: str) -> "Attack":
+    """The attack of this name. Raises ValueError, with the names there are, for another."""
+    if name not in ATTACKS:
+        raise ValueError(f"attack={name!r}: allowed are none, {', '.join(ATTACKS)}")
+    attack: Attack = import_module(f"fedlaw_flwr.attacks.{name}").ATTACK
+    return attack

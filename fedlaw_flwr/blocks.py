@@ -1,0 +1,46 @@
+"""Float64 sums over float32 rows, one block of columns at a time, so that no second matrix is ever made.
+
+Every function reads rows (m, d) of any float dtype, accumulates in float64 and holds one converted block of
+columns (2**20 numbers at most) besides its result.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Vector = NDArray[np.float64]
+
+_BLOCK = 2**20
+
+
+def columns(rows: int, width: int) -> Iterator[slice]:
+    """Slices that cover range(width), each about 2**20 numbers over that many rows."""
+    step = max(1, _BLOCK // max(1, rows))
+    return (slice(start, min(start + step, width)) for start in range(0, width, step))
+
+
+def inner_products(rows: Floats, direction: Vector) -> Vector:
+    """D z: the inner product of every row with direction (d,), shape (m,)."""
+    result = np.zeros(rows.shape[0])
+    for block in columns(*rows.shape):
+        result += rows[:, block].astype(np.float64) @ direction[block]
+    return result
+
+
+def weighted_sum(weights: Vector, rows: Floats) -> Vector:
+    """sum_i w_i D_i, shape (d,)."""
+    result = np.empty(rows.shape[1])
+    for block in columns(*rows.shape):
+        result[block] = weights @ rows[:, block].astype(np.float64)
+    return result
+
+
+def norm(row: Floats) -> float:
+    """The l2 norm of one row (d,); not finite if any entry is not."""
+    squares = 0.0
+    for block in columns(1, row.size):
+        part = row[block].astype(np.float64)
+        squares += float(part @ part)
+    return float(np.sqrt(squares))

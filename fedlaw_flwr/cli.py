@@ -1,0 +1,159 @@
+"""The `fedlaw` command: demo, run, list, report."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_console = Console()
+_verbose = False
+
+# The demo: scikit-learn's digits over 20 silos. Rounds and step were chosen on the validation split.
+_DEMO: dict[str, Any] = {"task": "digits", "num-silos": 20, "num-rounds": 20, "weight-rounds": 10, "seed": 0}
+_EASY: dict[str, Any] = {"attack": "inverse_gradient", "byzantine": 0.2, "max-byzantine": 0.2, "q": 0.6}
+_HARD: dict[str, Any] = {"attack": "label_flipping", "byzantine": 0.4, "max-byzantine": 0.4, "q": 0.9}
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the full traceback of an error.")] = False,
+) -> None:
+    global _verbose
+    _verbose = verbose
+
+
+@app.command()
+def demo(
+    hard: Annotated[
+        bool, typer.Option("--hard", help="The case where published FedLAW loses at this size: label flipping.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
+) -> None:
+    """FedLAW, then FedAvg, on the same 20 silos and seed, through `flwr run`; some of the silos are hostile."""
+    from fedlaw_flwr.settings import Settings
+
+    chosen = [Settings.read({**_DEMO, **(_HARD if hard else _EASY), "strategy": name}) for name in ("fedlaw", "fedavg")]
+    first = chosen[0]
+    count = len(first.attack_plan().attackers)
+    _console.print(
+        f"[bold]{first.num_silos} silos train one model on handwritten digits; {count} of them "
+        f"are hostile ({first.attack}).[/]\nNobody tells the server which. First FedLAW, then plain averaging."
+    )
+    if hard:
+        _console.print("This is the hard case: at this size, published FedLAW loses here. See README.md.")
+    _run_all(chosen, runs, f"{count} of {first.num_silos} silos hostile: {first.attack}, q = {first.q}")
+
+
+@app.command()
+def run(
+    settings: Annotated[list[str] | None, typer.Argument(help="name=value, as in flwr's --run-config.")] = None,
+    engine: Annotated[str, typer.Option(help="ray: `flwr run`; in-process: the same apps, one after another.")] = "ray",
+    runs: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
+) -> None:
+    """One federated run with these settings, e.g. `fedlaw run task=breast_cancer attack=label_flipping q=0.9`."""
+    from fedlaw_flwr.settings import Settings
+
+    chosen = Settings.read(_parsed(settings or []))
+    _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine)
+
+
+@app.command(name="list")
+def list_names() -> None:
+    """The strategies, attacks and tasks there are, one line and the source each."""
+    from fedlaw_flwr.attacks import ATTACKS, load_attack
+    from fedlaw_flwr.rules import RULES
+    from fedlaw_flwr.tasks import TASKS
+
+    fedlaw = ("fedlaw", "learned weights on a sparse capped simplex, two exchanges a round", "ICLR 2026, Algorithm 2")
+    bsum = ("fedlaw, variant=bsum", "weights by least loss alone, the ablation", "ICLR 2026, Appendix B")
+    rules = [(name, rule.summary, rule.source) for name, rule in RULES.items()]
+    _print_list("strategy", [fedlaw, bsum, *rules])
+    attacks = [load_attack(name) for name in ATTACKS]
+    _print_list("attack", [(attack.name, attack.summary, attack.source) for attack in attacks])
+    _print_list("task", [(name, entry.summary, "") for name, entry in TASKS.items()])
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Writes report.html into a run folder: who got how much weight, round by round, and why."""
+    from fedlaw_flwr.runs.report import write_report
+
+    _console.print(f"[bold]{write_report(folder)}[/]", soft_wrap=True)
+
+
+def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray") -> None:
+    """Runs these settings one after another, live on the console, and prints the table and the folders."""
+    from functools import partial
+
+    from client_app.simulated import app as client
+    from fedlaw_flwr.runs.folder import fresh_folder, read_events
+    from fedlaw_flwr.runs.in_process import run_in_process
+    from fedlaw_flwr.runs.report import write_report
+    from fedlaw_flwr.runs.screen import LiveRun, verdict_table
+    from fedlaw_flwr.runs.simulation import simulate
+    from fedlaw_flwr.runs.verdict import verdict
+
+    engines: dict[str, Callable[..., None]] = {"ray": simulate, "in-process": partial(run_in_process, client)}
+    if engine not in engines:
+        raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+    folders = []
+    for settings in chosen:
+        folder = fresh_folder(runs, settings)
+        with LiveRun(_console, settings.strategy, settings.num_rounds) as live:
+            engines[engine](settings, folder, live.show)
+        folders.append(folder)
+    _console.print()
+    _console.print(verdict_table([verdict(read_events(folder)) for folder in folders], title))
+    for folder in folders:
+        _console.print(f"run folder: {folder}  report: {write_report(folder)}", soft_wrap=True, highlight=False)
+
+
+def _parsed(pairs: Sequence[str]) -> dict[str, Any]:
+    """name=value arguments, the value as TOML where it is TOML, else as the text it is."""
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r}: a setting is written name=value")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text
+    return values
+
+
+def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    table = Table(kind, "what it is", "source", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    _console.print(table)
+    _console.print()
+
+
+def main() -> None:
+    """The console script: a person's mistake is one sentence and exit code 2, a failed run one sentence and 1."""
+    from fedlaw_flwr.runs.simulation import RunFailed
+
+    try:
+        app()
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        code, text = 2, str(error)
+    except (RunFailed, TimeoutError) as error:
+        code, text = 1, str(error)
+    else:
+        return
+    if _verbose:
+        _console.print_exception()
+    _console.print(f"[red]error:[/] {text}", soft_wrap=True, highlight=False, markup=True)
+    raise SystemExit(code)

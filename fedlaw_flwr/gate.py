@@ -1,0 +1,116 @@
+"""The one gate every reply passes before a number of it is used: keys, shapes, dtypes, size, finite values, loss."""
+
+import io
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedlaw_flwr import blocks
+from fedlaw_flwr.layout import Layout, Model, Slot
+
+# np.save writes at most this much before the numbers of a plain array (header of 64 to 128 bytes, and room).
+_HEADER = 4096
+_SHOWN = 60
+_Record = TypeVar("_Record", ArrayRecord, MetricRecord)
+
+
+class Rejected(ValueError):
+    """A reply that breaks the protocol; its text is the reason, for the ledger and for people."""
+
+
+def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
+    """The finite loss under `key` of the reply's one MetricRecord, at least `floor` (None: any). Raises Rejected."""
+    metrics = _only(content.metric_records, "MetricRecord")
+    value = metrics.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        found = ", ".join(sorted(map(str, metrics)))[:_SHOWN]
+        raise Rejected(f"no number under the loss key {key!r} (metrics: {found or 'none'})")
+    loss = float(value)
+    if not math.isfinite(loss):
+        raise Rejected(f"the loss is {loss}")
+    if floor is not None and loss < floor:
+        raise Rejected(f"the loss {loss:.6g} is below the floor {floor:g}")
+    return loss
+
+
+def read_claim(content: RecordDict) -> int | None:
+    """The partition a silo says it is, in simulation; None if it says nothing usable. A claim, never a credential."""
+    for record in content.config_records.values():
+        value = record.get("partition-id")
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+            return value
+    return None
+
+
+def read_update(
+    content: RecordDict, model: Model, update: NDArray[np.floating], buffers: NDArray[np.floating] | None = None
+) -> float:
+    """Writes delta = theta - psi of the reply's one ArrayRecord into `update` (d,), its buffers into `buffers` (p,).
+
+    Returns the l2 norm of delta. On Rejected, the rows may hold anything.
+    """
+    arrays = _only(content.array_records, "ArrayRecord")
+    _check_keys(arrays, model.layout)
+    for slot in model.layout.slots:
+        values = _decode(arrays[slot.key], slot)
+        if slot.kind == "parameter":
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(model.parameters[slot.where], values, out=update[slot.where], casting="same_kind")
+        elif slot.kind == "buffer":
+            if not np.all(np.isfinite(values)):
+                raise Rejected(f"array {slot.key!r} has a value that is not finite")
+            if buffers is not None:
+                buffers[slot.where] = values
+    norm = blocks.norm(update)
+    if not math.isfinite(norm):
+        raise Rejected(f"array {_first_not_finite(update, model.layout)!r} has a value that is not finite")
+    return norm
+
+
+def _only(records: Mapping[str, _Record], kind: str) -> _Record:
+    if len(records) != 1:
+        raise Rejected(f"{len(records)} {kind}s where one is expected")
+    return next(iter(records.values()))
+
+
+def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
+    expected = {slot.key for slot in layout.slots}
+    missing, extra = expected - set(arrays), set(arrays) - expected
+    if missing:
+        raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are)")
+    if extra:
+        raise Rejected(f"array {sorted(extra)[0][:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
+
+
+def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
+    """The numbers of one array, flat, as a view of the reply's bytes; header and size are checked before any use."""
+    if array.stype != "numpy.ndarray":
+        raise Rejected(f"array {slot.key!r} is serialised as {array.stype[:_SHOWN]!r}, not 'numpy.ndarray'")
+    size = slot.size * slot.dtype.itemsize
+    if not size < len(array.data) <= size + _HEADER:
+        raise Rejected(f"array {slot.key!r} has {len(array.data)} bytes where about {size} are expected")
+    stream = io.BytesIO(array.data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read_header(stream)
+    except Exception as error:  # whatever a header of junk raises in NumPy's parser is the sender's doing
+        raise Rejected(f"array {slot.key!r} does not start as np.save writes it") from error
+    if tuple(shape) != slot.shape:
+        raise Rejected(f"array {slot.key!r} has shape {tuple(shape)}, the model's is {slot.shape}")
+    if dtype != slot.dtype:
+        raise Rejected(f"array {slot.key!r} has dtype {dtype}, the model's is {slot.dtype}")
+    start = stream.tell()
+    if len(array.data) - start != size:
+        raise Rejected(f"array {slot.key!r} has {len(array.data) - start} bytes of numbers, {size} are expected")
+    values = np.frombuffer(array.data, dtype=dtype, offset=start)
+    return values.reshape(shape[::-1]).T.reshape(-1) if by_columns and len(shape) > 1 else values
+
+
+def _first_not_finite(update: NDArray[np.floating], layout: Layout) -> str:
+    slots = [slot for slot in layout.slots if slot.kind == "parameter"]
+    return next((s.key for s in slots if not np.all(np.isfinite(update[s.where]))), slots[0].key)

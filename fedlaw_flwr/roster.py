@@ -1,0 +1,85 @@
+"""Who takes part: node ids, the names operators registered and, in simulation, the partition each silo claims."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+
+@dataclass(frozen=True)
+class Silo:
+    """One participant. Two are the same if their node is: everything else is a name for people."""
+
+    node_id: int
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Roster:
+    """The silos of a run in an order that does not depend on who answers first.
+
+    A registered name orders and labels a silo where there is one (a deployment). In simulation there is none, node
+    ids are random, and the silo says in its reply which partition it is: that claim orders rows and scores detection,
+    its first one stands, and nothing else ever rests on it.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._claims: dict[int, int] = {}
+
+    def refresh(self, grid: Grid) -> list[Silo]:
+        """The silos now online, in order. Of two nodes with one registered name the one known first is kept."""
+        online: dict[str, int] = {}
+        for node in sorted(grid.get_nodes(), key=lambda node: (node.node_id not in self._names, node.node_id)):
+            name = self._names.setdefault(node.node_id, str(getattr(node, "name", "") or ""))
+            online.setdefault(name or f"node {node.node_id}", node.node_id)
+        return self.ordered(self.silo(node_id) for node_id in online.values())
+
+    def silo(self, node_id: int) -> Silo:
+        """The silo behind a node, under the best name known for it by now."""
+        claim = self._claims.get(node_id)
+        return Silo(node_id, self._names.get(node_id) or (f"silo {claim}" if claim is not None else f"node {node_id}"))
+
+    def claim(self, node_id: int, partition: int | None) -> None:
+        """Notes the partition a node says it is, the first time it says one."""
+        if partition is not None:
+            self._claims.setdefault(node_id, partition)
+
+    def partition(self, silo: Silo) -> int | None:
+        """The partition this silo claimed, None if it never did."""
+        return self._claims.get(silo.node_id)
+
+    def ordered(self, silos: Iterable[Silo]) -> list[Silo]:
+        """By registered name, then by claimed partition, then by node id."""
+        return sorted(
+            silos,
+            key=lambda silo: (
+                self._names.get(silo.node_id, ""),
+                self._claims.get(silo.node_id, 2**31),
+                silo.node_id,
+            ),
+        )
+
+    def wait(self, grid: Grid, at_least: int, timeout: float, settle: float = 2.0) -> list[Silo]:
+        """Polls until `at_least` silos are online and, for `settle` seconds, no further one came.
+
+        Raises TimeoutError, with how many there are, when `timeout` seconds did not bring that many.
+        """
+        started = last_change = time.monotonic()
+        silos = self.refresh(grid)
+        while True:
+            now = time.monotonic()
+            if len(silos) >= at_least and now - last_change >= settle:
+                return silos
+            if now - started > timeout and len(silos) < at_least:
+                raise TimeoutError(
+                    f"{len(silos)} silos are online after {timeout:.0f} s and {at_least} are needed; "
+                    "start the missing ones, or give the size of the federation as num-silos"
+                )
+            time.sleep(0.2)
+            found = self.refresh(grid)
+            if [s.node_id for s in found] != [s.node_id for s in silos]:
+                silos, last_change = found, now

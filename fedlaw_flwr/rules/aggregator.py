@@ -1,0 +1,136 @@
+"""A rule as a federation runs it: its condition checked, thresholds converted, buckets drawn, its memory kept."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fedlaw_flwr.rules.bucketing import bucket_mixing
+from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rows, Rule, RuleSettings
+from fedlaw_flwr.rules.matrix import Floats, Mask, Vector, check_matrix, mix
+from fedlaw_flwr.rules.nnm import neighbour_mixing
+from fedlaw_flwr.rules.registry import RULES
+from fedlaw_flwr.seeding import generator
+
+
+class Aggregator:
+    """One rule, with its pre-aggregations, over the rounds of a run.
+
+    scale is alpha in delta = alpha g, if the matrices handed in hold deltas; 1 if they hold pseudo-gradients. It is the
+    one place where thresholds leave units of g, and may be set anew when alpha changes. center is the one thing
+    carried from round to round (CClip's last result, in units of g; None before it): a checkpoint stores it and sets
+    it back.
+
+    With both pre-aggregations, buckets are formed first and mixed after. Bucketing lowers the variance of honest rows
+    because a bucket is a mean of independent ones, and its theorem holds for any robust rule behind it,
+    NNM with a rule being one; mixed first, the honest rows would be near copies of one another and a bucket
+    would average nothing while its attackers' share grew.
+    """
+
+    def __init__(self, name: str, settings: RuleSettings, scale: float = 1.0) -> None:
+        self.name, self.settings, self.scale = name, settings, scale
+        self.center: Vector | None = None
+        self._rule = _rule_named(name)
+
+    def __call__(self, updates: Floats, round_number: int, honest: Mask | None = None) -> Aggregate:
+        """The aggregate of updates (n, d), its weights and kept rows given for those n rows.
+
+        Buckets come from (seed, round_number). A row is kept if anything it went into was. honest (n,) is read
+        by `ideal` only. Raises ValueError where `check` does, judged by the rows present; the centre is then
+        unchanged. Memory: a second matrix of n/bucket_size rows under bucketing, and of as many again under NNM.
+        """
+        check_matrix(updates)
+        n = updates.shape[0]
+        check(self.name, n, self.settings)
+        settings = _in_units_of_updates(self.settings, self.scale)
+        rows, mixing = updates, None
+        if settings.bucket_size > 1:
+            mixing = bucket_mixing(n, settings.bucket_size, generator(settings.seed, "rule", round_number))
+            rows = mix(mixing, updates)
+        if settings.nnm:
+            neighbours = neighbour_mixing(rows, settings.f)
+            rows = mix(neighbours, rows)
+            mixing = neighbours if mixing is None else neighbours @ mixing
+        center = None if self.center is None else self.center * self.scale
+        result = self._rule.run(rows, Call(settings, center, honest))
+        if self._rule.remembers:
+            self.center = result.update.astype(np.float64) / self.scale
+        return result if mixing is None else _back_to_rows(result, mixing)
+
+
+def check(name: str, n: int, settings: RuleSettings) -> None:
+    """Raises ValueError, with the numbers, unless rule name may run on n silos with these settings.
+
+    The paper's condition is judged by the rows the rule sees, ceil(n / bucket_size), with f unchanged: f silos spoil f
+    buckets at most. beyond_guarantee lifts it down to where the rule's formula still has a value.
+    """
+    rule = _rule_named(name)
+    f, size = settings.f, settings.bucket_size
+    if n < 1:
+        raise ValueError(f"n={n}: there is nothing to aggregate")
+    if f >= n:
+        raise ValueError(f"f={f} of n={n} silos: at least one must be honest")
+    if size > n:
+        raise ValueError(f"bucket_size={size}: a bucket holds 1 to n={n} updates")
+    if rule.simulated and (size > 1 or settings.nnm):
+        raise ValueError(f"{name} knows who is honest and takes no bucketing or NNM: set bucket_size=1 and nnm=false")
+    rows = -(-n // size)
+    there = f"there are {n}" if size == 1 else f"{n} silos in buckets of {size} make {rows}"
+    _check_rows(name, rule.defined, rows, f, there, "")
+    if not settings.beyond_guarantee:
+        hint = ", or set beyond_guarantee=true to run it without its proof"
+        _check_rows(name, rule.guarantee, rows, f, there, hint)
+        if settings.nnm:
+            _check_rows("nnm", MAJORITY, rows, f, there, hint)
+    _check_own_numbers(name, rows, settings)
+
+
+def _check_rows(name: str, needs: Rows, rows: int, f: int, there: str, hint: str) -> None:
+    if rows >= needs.least(f):
+        return
+    most = max((g for g in range(f) if rows >= needs.least(g)), default=None)
+    remedy = "add silos" if most is None else f"lower f to at most {most}"
+    raise ValueError(f"{name} with f={f} needs n >= {needs.text} = {needs.least(f)} rows, but {there}: {remedy}{hint}")
+
+
+def _check_own_numbers(name: str, rows: int, settings: RuleSettings) -> None:
+    """The settings only one rule reads, against the rows it sees."""
+    f, m, pool, beyond = settings.f, settings.krum_m, settings.bulyan_pool, settings.beyond_guarantee
+    if name == "multi_krum" and m is not None and m > (rows if beyond else rows - f):
+        raise ValueError(f"krum_m={m}: of {rows} rows with f={f}, at most n - f = {rows - f} can be without attackers")
+    if name != "bulyan":
+        return
+    if not beyond and (pool is not None or settings.bulyan_inner is not None):
+        raise ValueError(
+            f"bulyan_pool={pool}, bulyan_inner={settings.bulyan_inner}: Bulyan's proof fixes both, at n - 2f and at "
+            "r - f - 2 of r rows; leave them unset, or set beyond_guarantee=true"
+        )
+    if pool is None and rows - 2 * f < 1:
+        raise ValueError(f"bulyan with f={f} of {rows} rows selects n-2f = {rows - 2 * f}: lower f or set bulyan_pool")
+    if pool is not None and pool > rows:
+        raise ValueError(f"bulyan_pool={pool}: Bulyan selects from {rows} rows")
+
+
+def _rule_named(name: str) -> Rule:
+    if name not in RULES:
+        raise ValueError(f"there is no rule {name!r}; the rules are {', '.join(RULES)}")
+    return RULES[name]
+
+
+def _in_units_of_updates(settings: RuleSettings, scale: float) -> RuleSettings:
+    """Settings with every threshold times scale: delta = scale g, so lengths of g are lengths of delta / scale."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale={scale}: alpha must be a finite number above 0")
+    return replace(
+        settings,
+        cclip_tau=settings.cclip_tau * scale,
+        rfa_nu=settings.rfa_nu * scale,
+        huber_threshold=settings.huber_threshold * scale,
+    )
+
+
+def _back_to_rows(result: Aggregate, mixing: Vector) -> Aggregate:
+    """The aggregate with weights and kept given for the rows that mixing made the rule's rows of."""
+    weights = None if result.weights is None else result.weights @ mixing
+    kept = None if result.kept is None else np.count_nonzero(mixing[result.kept], axis=0) > 0
+    return Aggregate(result.update, weights, kept)

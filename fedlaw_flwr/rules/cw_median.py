@@ -1,0 +1,33 @@
+"""The coordinate-wise median."""
+
+import numpy as np
+
+from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
+from fedlaw_flwr.rules.matrix import Floats, check_matrix, sorted_columns
+
+
+def coordinate_median(updates: Floats) -> Floats:
+    """Per coordinate, the median of the n values; of an even number, the mean of the middle two.
+
+    updates (n, d); returns (d,). Memory: one block of columns. Raises ValueError for an empty or non-finite matrix.
+    Source: Yin et al., ICML 2018, Definition 1.
+    """
+    check_matrix(updates)
+    n, d = updates.shape
+    result = np.empty(d, dtype=updates.dtype)
+    for block, values in sorted_columns(updates):
+        result[block] = values[:, (n - 1) // 2 : n // 2 + 1].mean(axis=1, dtype=np.float64)
+    return result
+
+
+def _run(updates: Floats, call: Call) -> Aggregate:
+    return Aggregate(coordinate_median(updates))
+
+
+RULE = Rule(
+    summary="per coordinate, the median",
+    source="Yin et al., ICML 2018, Definition 1",
+    guarantee=MAJORITY,
+    defined=ONE_HONEST,
+    run=_run,
+)

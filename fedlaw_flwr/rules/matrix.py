@@ -1,0 +1,64 @@
+"""The (n, d) matrix every rule takes: what is refused, and how it is read in float64 without a second copy.
+
+Besides its result every function holds one converted block of columns: 2**16 numbers, half a MiB, kept in cache.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Vector = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_BLOCK = 2**16
+# Squared distances are sums of squares: entries above this would make them infinite in float64.
+_LARGEST = 1e150
+
+
+def check_matrix(updates: Floats) -> None:
+    """Raises ValueError unless updates is a non-empty float32 or float64 (n, d) with finite entries up to 1e150."""
+    if not isinstance(updates, np.ndarray) or updates.ndim != 2:
+        raise ValueError(f"updates has shape {np.shape(updates)}: a matrix (n, d) is expected, one update a row")
+    if updates.dtype not in (np.float32, np.float64):
+        raise ValueError(f"updates has dtype {updates.dtype}: float32 or float64 is expected")
+    if updates.size == 0:
+        raise ValueError(f"updates has shape {updates.shape}: there is nothing to aggregate")
+    for i, row in enumerate(updates):
+        # The extremes stand for the whole row (NaN passes through both), and cost no mask of d booleans.
+        if not max(float(row.max()), -float(row.min())) <= _LARGEST:
+            bad = int(np.flatnonzero(~(np.abs(row) <= _LARGEST))[0])
+            raise ValueError(f"row {i} holds {row[bad]} at coordinate {bad}: every entry must be finite, at most 1e150")
+
+
+def columns(rows: int, width: int) -> Iterator[slice]:
+    """Slices that cover range(width), each about 2**16 numbers over that many rows."""
+    step = max(1, _BLOCK // max(1, rows))
+    return (slice(start, min(start + step, width)) for start in range(0, width, step))
+
+
+def weighted_sum(weights: Vector, updates: Floats) -> Vector:
+    """sum_i w_i x_i, shape (d,), accumulated in float64."""
+    result = np.empty(updates.shape[1])
+    for block in columns(*updates.shape):
+        result[block] = weights @ updates[:, block].astype(np.float64)
+    return result
+
+
+def mix(mixing: Vector, updates: Floats) -> Floats:
+    """M X for mixing M (n', n): a new (n', d) of updates' dtype, accumulated in float64."""
+    result = np.empty((mixing.shape[0], updates.shape[1]), dtype=updates.dtype)
+    for block in columns(*updates.shape):
+        result[:, block] = mixing @ updates[:, block].astype(np.float64)
+    return result
+
+
+def sorted_columns(updates: Floats, rows: NDArray[np.intp] | None = None) -> Iterator[tuple[slice, Floats]]:
+    """Blocks of columns, each a new (columns, m) array of updates' dtype, the values of a column ascending.
+
+    rows (m,) says which rows to look at; all n of them unless given.
+    """
+    rows = np.arange(updates.shape[0]) if rows is None else rows
+    for block in columns(rows.size, updates.shape[1]):
+        yield block, np.sort(updates[rows, block].T, axis=1)

@@ -1,0 +1,37 @@
+"""Nearest-neighbour mixing: each update gives way to the mean of those nearest to it."""
+
+import numpy as np
+
+from fedlaw_flwr.rules.distances import squared_distances
+from fedlaw_flwr.rules.interface import PreAggregation
+from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix, mix
+
+
+def neighbour_mixing(updates: Floats, f: int) -> Vector:
+    """The matrix M (n, n), M_ij = 1/(n - f) for the n - f rows j nearest to row i, itself among them.
+
+    Of rows equally near, the lower goes first. Raises ValueError unless 0 <= f < n.
+    """
+    check_matrix(updates)
+    n = updates.shape[0]
+    if not 0 <= f < n:
+        raise ValueError(f"n={n}, f={f}: n - f = {n - f} neighbours are mixed; f must be 0 to {n - 1}")
+    nearest = np.argsort(squared_distances(updates), axis=1, kind="stable")[:, : n - f]
+    mixing = np.zeros((n, n))
+    np.put_along_axis(mixing, nearest, 1.0 / (n - f), axis=1)
+    return mixing
+
+
+def nnm(updates: Floats, f: int) -> Floats:
+    """y_i = mean of the n - f rows nearest to x_i, itself included: updates (n, d) -> (n, d), of updates' dtype.
+
+    Its theorem asks for n > 2f. Memory: n^2, and the result, a second matrix. Source: Allouah et al., AISTATS 2023
+    (Fixing by mixing).
+    """
+    return mix(neighbour_mixing(updates, f), updates)
+
+
+PRE_AGGREGATION = PreAggregation(
+    summary="replace each update by the mean of the n-f nearest to it, before any rule",
+    source="Allouah et al., AISTATS 2023",
+)

@@ -1,0 +1,111 @@
+"""An experiment over any grid: settings to task, strategy and attackers, then rounds, evaluation and the account."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result
+
+from fedlaw_flwr.exchange import Ledger
+from fedlaw_flwr.partition import labels_without_honest_home
+from fedlaw_flwr.runs.folder import RunFolder
+from fedlaw_flwr.settings import Settings
+from fedlaw_flwr.strategy import FedLAW, OneExchange
+from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.tasks import TASKS, load_task
+from fedlaw_flwr.tasks.base import Task
+from fedlaw_flwr.tasks.device import device
+from fedlaw_flwr.training import evaluate
+
+_log = logging.getLogger("flwr")
+
+
+def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
+    """One run as the settings say, every event of it in the folder, the final model beside them."""
+    task = load_task(
+        settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir, download=settings.download
+    )
+    for warning in warnings_of(settings):
+        folder.write({"kind": "warning", "reason": warning})
+        _log.warning(warning)
+    attackers = settings.attack_plan().attacks
+    folder.write(
+        {
+            "kind": "run",
+            "settings": settings.as_config(),
+            "attackers": {f"silo {silo}": attack for silo, attack in sorted(attackers.items())},
+        }
+    )
+    strategy = build_strategy(settings, folder.write)
+    result = strategy.start(
+        grid,
+        ArrayRecord(task.build_model(settings.seed).state_dict()),
+        num_rounds=settings.num_rounds,
+        timeout=settings.timeout,
+        train_config=ConfigRecord(
+            {"lr": settings.lr, "local-epochs": settings.local_epochs, "batch-size": settings.batch_size}
+        ),
+        evaluate_fn=central_evaluation(settings, task),
+    )
+    folder.save_model({key: array.numpy() for key, array in result.arrays.items()})
+    return result
+
+
+def build_strategy(settings: Settings, ledger: Ledger | None = None) -> MatrixStrategy:
+    """The strategy the settings name, with the settings it takes."""
+    shared: dict[str, Any] = {
+        "max_byzantine": settings.max_byzantine,
+        "lr": settings.lr,
+        "buffers": settings.buffers,
+        "num_silos": settings.num_silos,
+        "quorum": settings.quorum,
+        "wait": settings.wait,
+        "ledger": ledger,
+        "attackers": settings.attack_plan().attackers,
+    }
+    if settings.strategy != "fedlaw":
+        return OneExchange(settings.strategy, rule_settings=settings.rule_settings(), **shared)
+    return FedLAW(
+        beta=settings.beta,
+        s=settings.s,
+        t=settings.t,
+        variant=settings.variant,
+        weight_rounds=settings.weight_rounds,
+        refresh_every=settings.refresh_every,
+        clip=settings.clip,
+        loss_filter=settings.loss_filter,
+        thrift=settings.thrift,
+        **shared,
+    )
+
+
+def central_evaluation(settings: Settings, task: Task) -> Callable[[int, ArrayRecord], MetricRecord]:
+    """evaluate_fn for Flower: the task's metrics on the test split, and on the validation split as `validation-...`."""
+    place = device(settings.device)
+    test, validation = task.load_test(), task.load_validation()
+    model = task.build_model(settings.seed).to(place)
+
+    def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
+        chosen = {f"validation-{key}": value for key, value in evaluate(model, task, validation).items()}
+        return MetricRecord({**evaluate(model, task, test), **chosen})
+
+    return evaluate_fn
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What a researcher should know about this choice of attackers before believing its numbers."""
+    attackers = settings.attack_plan().attackers
+    if settings.partition != "q-groups" or not attackers:
+        return []
+    num_labels = TASKS[settings.task].num_labels
+    lost = labels_without_honest_home(settings.num_silos, num_labels, attackers)
+    if not lost:
+        return []
+    share = (1 - settings.q) * 100
+    return [
+        f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about "
+        f"{share:.0f} % of its examples, so even a perfect defence learns little of it"
+    ]

@@ -1,0 +1,85 @@
+"""The run folder: settings, an event a line as it happens, the final model, and nothing that is ever overwritten."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlaw_flwr.settings import Settings
+
+EVENTS, SETTINGS, MODEL = "events.jsonl", "settings.json", "model.safetensors"
+_log = logging.getLogger("flwr")
+
+
+class RunFolder:
+    """One run's files, open for writing; a context manager that notes how the run ended, whatever ended it."""
+
+    def __init__(self, path: Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.path = path
+        self._on_event = on_event
+        self._events = (path / EVENTS).open("a", encoding="utf-8")
+
+    @classmethod
+    def create(cls, settings: Settings, on_event: Callable[[dict[str, Any]], None] | None = None) -> "RunFolder":
+        """The folder `run-dir` names, or a new one under `runs/` named by time, strategy and attack.
+
+        on_event is handed every event after it is written. Raises FileExistsError if that folder already holds a run:
+        nothing is overwritten.
+        """
+        path = Path(settings.run_dir).expanduser() if settings.run_dir else fresh_folder(Path("runs"), settings)
+        path.mkdir(parents=True, exist_ok=True)
+        if (path / EVENTS).exists():
+            raise FileExistsError(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
+        (path / SETTINGS).write_text(json.dumps(settings.as_config(), indent=2) + "\n")
+        _log.info("Run folder: %s", path.resolve())
+        return cls(path.resolve(), on_event)
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Appends one event, on disk before this returns."""
+        self._events.write(json.dumps(event) + "\n")
+        self._events.flush()
+        if self._on_event:
+            self._on_event(dict(event))
+
+    def save_model(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """The final model's state dict, as safetensors."""
+        from safetensors.numpy import save_file
+
+        save_file({key: np.ascontiguousarray(value) for key, value in state.items()}, self.path / MODEL)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended = {"kind": "end", "status": "completed" if error is None else "failed"}
+        if error is not None:
+            ended["reason"] = f"{type(error).__name__}: {error}"
+        self.write(ended)
+        self._events.close()
+
+
+def fresh_folder(parent: Path, settings: Settings) -> Path:
+    """A folder under `parent` that does not exist yet, named by time, strategy and attack."""
+    attack = settings.attack.replace(":", "-").replace(",", "+")
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{settings.task}-{settings.strategy}-{attack}"
+    path = parent / stem
+    for number in range(2, 1000):
+        if not path.exists():
+            break
+        path = parent / f"{stem}-{number}"
+    return path
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a run folder, in order; a last line still being written is left out."""
+    text = (path / EVENTS).read_text(encoding="utf-8")
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        yield json.loads(line)

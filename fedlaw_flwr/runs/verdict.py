@@ -1,0 +1,90 @@
+"""What a run came to: accuracy, who was caught and who was wronged, bytes and seconds, from its events alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+EXCLUDED_AT = 1e-4
+"""A silo counts as excluded when its weight is at most this (FedLAW, Table 7)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The figures of one run. Counts of silos are None for a rule that gives silos no weights (a median, say)."""
+
+    strategy: str
+    rounds: int
+    held: int
+    accuracy: float | None
+    validation_accuracy: float | None
+    attackers: int
+    caught: int | None
+    honest: int
+    wronged: int | None
+    mass_on_attackers: float | None
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+
+    @property
+    def detection(self) -> dict[str, float]:
+        """Precision, recall, F1 and accuracy of "excluded means Byzantine" (FedLAW, Table 7); empty without weights."""
+        if self.caught is None or self.wronged is None:
+            return {}
+        flagged = self.caught + self.wronged
+        precision = self.caught / flagged if flagged else 0.0
+        recall = self.caught / self.attackers if self.attackers else 0.0
+        right = self.caught + self.honest - self.wronged
+        return {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+            "accuracy": right / (self.attackers + self.honest),
+        }
+
+
+def weights_of(event: Mapping[str, Any]) -> dict[str, float]:
+    """The weight of each silo in a round event, by name; empty if the round gave none."""
+    return dict(zip(event["silos"], event["weights"], strict=True)) if event.get("weights") else {}
+
+
+def mass_on(attackers: Iterable[str], weights: Mapping[str, float]) -> float | None:
+    """The share of the weight that attackers hold; None where there are no weights."""
+    return sum(weights.get(silo, 0.0) for silo in attackers) if weights else None
+
+
+def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
+    """The verdict on a run. Silos that were absent in the last weighted round carry no weight in it."""
+    settings: Mapping[str, Any] = {}
+    attackers: set[str] = set()
+    metrics: Mapping[str, Any] = {}
+    weights: dict[str, float] = {}
+    rounds = held = down = up = 0
+    seconds = 0.0
+    for event in events:
+        if event["kind"] == "run":
+            settings, attackers = event["settings"], set(event["attackers"])
+        elif event["kind"] == "evaluate":
+            metrics = event
+        elif event["kind"] == "round":
+            rounds, held = rounds + 1, held + bool(event["held"])
+            down, up, seconds = down + event["bytes-down"], up + event["bytes-up"], seconds + event["seconds"]
+            weights = weights_of(event) or weights
+    honest = int(settings.get("num-silos", 0)) - len(attackers)
+    excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT}
+    absent_attackers = attackers - set(weights)
+    return Verdict(
+        strategy=str(settings.get("strategy", "")),
+        rounds=rounds,
+        held=held,
+        accuracy=metrics.get("accuracy"),
+        validation_accuracy=metrics.get("validation-accuracy"),
+        attackers=len(attackers),
+        caught=len(excluded & attackers) + len(absent_attackers) if weights else None,
+        honest=honest,
+        wronged=len(excluded - attackers) if weights else None,
+        mass_on_attackers=mass_on(attackers, weights),
+        bytes_down=down,
+        bytes_up=up,
+        seconds=seconds,
+    )

@@ -1,0 +1,177 @@
+"""Every setting of a run: its name, default, what is allowed, and the one sentence a wrong value gets."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fedlaw_flwr.attacks.plan import AttackPlan
+from fedlaw_flwr.layout import BATCH_NORM
+from fedlaw_flwr.partition import KINDS, Partition
+from fedlaw_flwr.rules import RULES, RuleSettings, check
+from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.training import LOSS_AT
+from fedlaw_flwr.weighting import Simplex, byzantine_count
+
+STRATEGIES = ("fedlaw", *RULES)
+"""What `strategy` allows: FedLAW (its BSUM form by `variant`) and every one-exchange rule."""
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the text has a line for each."""
+
+
+def _not_a_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+# TOML tells 2 from 2.0 and true from 1; pydantic's lax mode does not, so numbers are strict and never booleans.
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_not_a_bool)]
+Real = Annotated[float, BeforeValidator(_not_a_bool), Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+
+
+def _one_of(*allowed: str) -> BeforeValidator:
+    def check_name(value: Any) -> Any:
+        if value in allowed:
+            return value
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"allowed are {', '.join(allowed)}{hint}")
+
+    return BeforeValidator(check_name)
+
+
+class Settings(BaseModel):
+    """The settings of one run, checked together. On the wire and in files their names have hyphens: `num-rounds`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
+
+    # what is learned, and from what
+    task: Annotated[Text, _one_of(*TASKS)] = "digits"
+    data_dir: Text = ""
+    download: Flag = False
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    num_silos: Annotated[Whole, Field(ge=2, le=100_000)] = 20
+    partition: Annotated[Text, _one_of(*KINDS)] = "q-groups"
+    q: Annotated[Real, Field(ge=0, le=1)] = 0.6
+    concentration: Annotated[Real, Field(gt=0)] = 0.5
+    # who attacks, and how
+    attack: Text = "none"
+    byzantine: int | float = 0.2
+    byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
+    # the honest silo
+    lr: Annotated[Real, Field(gt=0)] = 0.05
+    local_epochs: Annotated[Whole, Field(ge=1)] = 3
+    batch_size: Annotated[Whole, Field(ge=1)] = 16
+    loss_at: Annotated[Text, _one_of(*LOSS_AT)] = "received"
+    device: Annotated[Text, _one_of("auto", "cpu", "cuda")] = "cpu"
+    # the server
+    strategy: Annotated[Text, _one_of(*STRATEGIES)] = "fedlaw"
+    num_rounds: Annotated[Whole, Field(ge=1)] = 20
+    max_byzantine: int | float = 0.2
+    timeout: Annotated[Real, Field(gt=0)] = 600.0
+    wait: Annotated[Real, Field(gt=0)] = 120.0
+    quorum: Annotated[Whole, Field(ge=0)] = 0
+    buffers: Text = BATCH_NORM
+    run_dir: Text = ""
+    # FedLAW
+    variant: Annotated[Text, _one_of("fedlaw", "bsum")] = "fedlaw"
+    beta: Annotated[Real, Field(gt=0)] = 0.01
+    s: Annotated[Whole, Field(ge=0)] = 0
+    t: Annotated[Real, Field(ge=0, le=1)] = 0.0
+    weight_rounds: Annotated[Whole, Field(ge=-1)] = 20
+    refresh_every: Annotated[Whole, Field(ge=0)] = 0
+    clip: str | float = "rank"
+    loss_filter: Flag = True
+    thrift: Flag = True
+    # the other rules
+    bucket_size: Annotated[Whole, Field(ge=1)] = 1
+    nnm: Flag = False
+    beyond_guarantee: Flag = False
+
+    @field_validator("byzantine", "max_byzantine", mode="before")
+    @classmethod
+    def _count_or_fraction(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("a count (4) or a fraction of the silos (0.2) is expected")
+        if value < 0 or (isinstance(value, float) and not value < 1):
+            raise ValueError("a count from 0 up or a fraction in [0, 1) is expected")
+        return value
+
+    @field_validator("clip", mode="before")
+    @classmethod
+    def _clip_rule(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if not number and value not in ("rank", "none", "oracle"):
+            raise ValueError("allowed are rank, none, oracle, or a norm above 0 in units of g")
+        return value
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> "Settings":
+        if self.strategy == "fedlaw":
+            Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
+        else:
+            check(self.strategy, self.num_silos, self.rule_settings())
+        self.attack_plan()
+        if self.data_dir and not Path(self.data_dir).expanduser().is_dir():
+            raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")
+        return self
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from run-config names and values. Raises SettingsError, a line for each that is wrong."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise SettingsError("\n".join(_sentence(found) for found in error.errors())) from None
+
+    def as_config(self) -> dict[str, Any]:
+        """The settings under their hyphenated names, as `read` takes them."""
+        return self.model_dump(by_alias=True)
+
+    def rule_settings(self) -> RuleSettings:
+        """The numbers of the one-exchange rules; Raises ValueError for an impossible max-byzantine."""
+        return RuleSettings(
+            f=byzantine_count(self.max_byzantine, self.num_silos),
+            bucket_size=self.bucket_size,
+            nnm=self.nnm,
+            beyond_guarantee=self.beyond_guarantee,
+            seed=self.seed,
+        )
+
+    def partition_plan(self) -> Partition:
+        """How the task's examples are dealt to the silos."""
+        return Partition(
+            kind=self.partition,
+            num_silos=self.num_silos,
+            q=self.q,
+            concentration=self.concentration,
+            seed=self.seed,
+        )
+
+    def attack_plan(self) -> AttackPlan:
+        """Which silo runs which attack; raises ValueError for an attack there is not."""
+        return AttackPlan.read(
+            self.attack, self.byzantine, self.num_silos, self.byzantine_chosen, self.seed, TASKS[self.task].num_labels
+        )
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    """One of pydantic's findings as `name=value: what is allowed`."""
+    what = str(found["msg"]).removeprefix("Value error, ")
+    if not found["loc"]:
+        return what
+    name = str(found["loc"][0]).replace("_", "-")
+    if found["type"] == "extra_forbidden":
+        names = [field.replace("_", "-") for field in Settings.model_fields]
+        near = difflib.get_close_matches(name, names, n=1)
+        return f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"
+    return f"{name}={found['input']!r}: {what[0].lower()}{what[1:]}"

@@ -1,0 +1,117 @@
+"""The exchanges of one round: the model out, every reply through the gate, the updates into one matrix, in order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fedlaw_flwr import gate
+from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange
+from fedlaw_flwr.layout import Layout, Model
+from fedlaw_flwr.roster import Roster, Silo
+
+
+class Matrix:
+    """The server's memory of one exchange: a row of updates D (n, d) and one of buffers (n, p) for each silo.
+
+    Allocated once and again only when more silos join; each reply is decoded straight into its row.
+    """
+
+    def __init__(self) -> None:
+        self.updates: NDArray[np.floating] = np.empty((0, 0))
+        self.buffers: NDArray[np.floating] = np.empty((0, 0))
+
+    def reserve(self, n: int, layout: Layout) -> None:
+        """Makes room for n rows of this layout."""
+        if self.updates.shape[0] < n or self.updates.shape[1] != layout.num_parameters:
+            self.updates = self.buffers = np.empty((0, 0))  # let go of the old one first
+            self.updates = np.zeros((n, layout.num_parameters), layout.dtype)
+            self.buffers = np.zeros((n, layout.num_buffers), layout.dtype)
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Brings row order[j] to row j, for every j, in place by swaps: no second matrix."""
+        content = list(range(len(self.updates)))  # which row's content lies at a place
+        place = list(range(len(self.updates)))  # at which place a row's content lies
+        for j, row in enumerate(order):
+            there, other = place[row], content[j]
+            if there == j:
+                continue
+            for matrix in (self.updates, self.buffers):
+                spare = matrix[j].copy()
+                matrix[j] = matrix[there]
+                matrix[there] = spare
+            content[j], content[there] = row, other
+            place[row], place[other] = j, there
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What all exchanges of a run share."""
+
+    grid: Grid
+    roster: Roster
+    matrix: Matrix
+    config: ConfigRecord
+    timeout: float
+    loss_key: str
+    loss_floor: float | None
+    ledger: Ledger
+    num_silos: int
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Exchange 1 as the gate let it through: row j of each array belongs to silos[j], in the roster's order."""
+
+    silos: Sequence[Silo]
+    updates: NDArray[np.floating]  # D (m, d), delta = theta - psi, a view of the run's matrix
+    buffers: NDArray[np.floating]  # (m, p)
+    losses: NDArray[np.float64]  # (m,)
+    norms: NDArray[np.float64]  # (m,), l2, of the updates as they came
+    outcome: Outcome
+
+
+class Exchanges:
+    """The one or two exchanges of a round, and what became of each."""
+
+    def __init__(self, channel: Channel, server_round: int) -> None:
+        self.server_round = server_round
+        self.outcomes: list[Outcome] = []
+        self._channel = channel
+
+    def first(self, model: Model) -> Replies:
+        """Everyone online is sent the model and asked for an update and its loss."""
+        channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
+        asks = [Ask(silo) for silo in roster.refresh(channel.grid)]
+        matrix.reserve(max(len(asks), channel.num_silos), model.layout)
+        rows = {ask.silo.node_id: row for row, ask in enumerate(asks)}
+        losses, norms = np.zeros(len(asks)), np.zeros(len(asks))
+
+        def receive(ask: Ask, content: RecordDict) -> None:
+            row = rows[ask.silo.node_id]
+            losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
+            roster.claim(ask.silo.node_id, gate.read_claim(content))
+
+        outcome = self._exchange(1, asks, model, receive)
+        outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
+        order = [rows[silo.node_id] for silo in outcome.answered]
+        matrix.arrange(order)
+        m = len(order)
+        return Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], losses[order], norms[order], outcome)
+
+    def second(self, model: Model, asks: Sequence[Ask], receive: Callable[[Ask, RecordDict], None]) -> Outcome:
+        """The trial model to the silos of exchange 1, each asked for its update or its loss alone."""
+        return self._exchange(2, asks, model, receive)
+
+    def _exchange(
+        self, number: int, asks: Sequence[Ask], model: Model, receive: Callable[[Ask, RecordDict], None]
+    ) -> Outcome:
+        channel = self._channel
+        config = {**channel.config, "server-round": self.server_round, "exchange": number}
+        outcome = exchange(channel.grid, asks, model.arrays(), config, receive, channel.timeout, channel.ledger)
+        self.outcomes.append(outcome)
+        return outcome

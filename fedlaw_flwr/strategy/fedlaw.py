@@ -1,0 +1,263 @@
+"""FedLAW as a Flower strategy: the model and the aggregation weights learned together, two exchanges a round."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
+
+from fedlaw_flwr import gate
+from fedlaw_flwr.blocks import Vector, inner_products, weighted_sum
+from fedlaw_flwr.exchange import Ask, Ledger
+from fedlaw_flwr.guards import clip_threshold, raise_low_losses
+from fedlaw_flwr.layout import BATCH_NORM, Layout, Model, combine_buffers
+from fedlaw_flwr.projection import project
+from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.strategy.exchanges import Exchanges, Replies
+from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, score
+
+_log = logging.getLogger("flwr")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What exchange 2 brought: which rows of exchange 1 were scored, their losses, and z = sum_i w_i delta~_i."""
+
+    scored: NDArray[np.intp]
+    losses: Vector
+    direction: Vector | None
+
+
+class FedLAW(MatrixStrategy):
+    """Byzantine-robust FedLAW (ICLR 2026, Algorithm 2, in delta form). A drop-in for Flower's FedAvg.
+
+    A weight round, with delta_i = theta - psi_i = alpha g_i from the silos' trained weights psi_i:
+        exchange 1   theta    -> D, f          trial theta~ = theta - sum_i w_i delta_i
+        exchange 2   theta~   -> z = sum_i w_i delta~_i, f~
+        h = w + (beta / alpha) D z - beta f~;  w <- projection of h on D(s, t);  theta <- theta - sum_i w_i delta_i
+    variant "bsum" takes w <- argmin over D(s, t) of sum_i w_i f~_i instead (Appendix B). Once weights are held a
+    round is exchange 1 alone. The delta form presumes that silos run plain SGD with the step lr.
+
+    lr: alpha; None takes `lr` of train_config. beta: step of the weights. max_byzantine: b, a count (int) or a
+    fraction of the silos (float). s, t: sparsity and cap; 0 means s = n - b and t = 1/(s-10) or 12/(11 s).
+    weight_rounds, refresh_every: when w is learned (`Schedule`). clip: "rank" (the (m-b')-th smallest norm), "none", a
+    norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C.
+    thrift: exchange 2 asks silos without weight for their loss alone. loss_key, loss_floor: where a reply's loss is,
+    and the least it may be (None: any). buffers: pattern of float arrays that are no parameters. num_silos: how many
+    there are (0: those online at the start, waited for at most `wait` seconds). quorum: fewest answers that move the
+    model. ledger: called with an event for all that happens. attackers: partitions known to be Byzantine, in an
+    experiment, for clip="oracle" only. Source: arXiv 2511.03529, Sections 3 and 4, Appendices B, C and I.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_byzantine: int | float = 0.2,
+        lr: float | None = None,
+        beta: float = 0.01,
+        s: int = 0,
+        t: float = 0.0,
+        variant: str = "fedlaw",
+        weight_rounds: int = 20,
+        refresh_every: int = 0,
+        clip: str | float = "rank",
+        loss_filter: bool = True,
+        thrift: bool = True,
+        loss_key: str = "loss",
+        loss_floor: float | None = 0.0,
+        buffers: str = BATCH_NORM,
+        num_silos: int = 0,
+        quorum: int = 0,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 0.0,
+        wait: float = 60.0,
+        ledger: Ledger | None = None,
+        attackers: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(
+            lr=lr,
+            max_byzantine=max_byzantine,
+            num_silos=num_silos,
+            quorum=quorum,
+            loss_key=loss_key,
+            loss_floor=loss_floor,
+            buffers=buffers,
+            fraction_train=fraction_train,
+            fraction_evaluate=fraction_evaluate,
+            wait=wait,
+            ledger=ledger,
+            attackers=attackers,
+        )
+        if not beta > 0:
+            raise ValueError(f"beta={beta}: the step of the weights must be above 0")
+        if variant not in ("fedlaw", "bsum"):
+            raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
+        if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and clip > 0):
+            raise ValueError(f"clip={clip!r}: allowed are 'rank', 'none', 'oracle' or a norm above 0, in units of g")
+        self.beta, self.s, self.t, self.variant = beta, s, t, variant
+        self.schedule = Schedule(weight_rounds, refresh_every)
+        self.clip, self.loss_filter, self.thrift = clip, loss_filter, thrift
+
+    def summary(self) -> None:
+        """Logs the settings that decide what the run can withstand."""
+        x = self.simplex
+        _log.info(
+            "FedLAW: %d silos, at most %d Byzantine, s=%d, t=%.4g, lr=%g, beta=%g, variant=%s, clip=%s, "
+            "weights learned in %s rounds",
+            *(x.n, x.b, x.s, x.t, self.lr, self.beta, self.variant, self.clip),
+            "all" if self.schedule.weight_rounds < 0 else f"the first {self.schedule.weight_rounds}",
+        )
+
+    def _begin(self, n: int, layout: Layout) -> None:
+        self.simplex = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
+        self.weights = Weights(self.schedule)
+
+    # -- one round ---------------------------------------------------------------------------------------------
+
+    def _round(self, exchanges: Exchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
+        replies = exchanges.first(model)
+        m, unmasked = len(replies.silos), len(replies.outcome.rejected)
+        simplex = self._among(m, unmasked)
+        if simplex is None:
+            return None, {"reason": self._too_few(m, unmasked)}
+        limit = self._clip(replies, simplex.b)
+        report: dict[str, Any] = {
+            "silos": [silo.name for silo in replies.silos],
+            "losses": replies.losses.tolist(),
+            "norms": (replies.norms / self._alpha).tolist(),
+            "clip": None if limit is None else limit / self._alpha,
+        }
+        learning = self.weights.learns(exchanges.server_round)
+        report["phase"] = "learned" if learning else "held"
+        keys = [silo.node_id for silo in replies.silos]
+        if not learning:
+            missing = self.weights.missing(keys)
+            if missing > 0.5:
+                self.weights.learn_again()
+                return None, report | {
+                    "reason": f"{missing:.0%} of the learned weight belongs to silos that did not answer; "
+                    "weights are learned again from the next round"
+                }
+            return self._step(replies, model, self.weights.over(keys), report)
+        w = self.weights.over(keys)
+        trial = self._try(exchanges, replies, model, w, limit)
+        unmasked += len(exchanges.outcomes[-1].rejected)
+        simplex = self._among(trial.scored.size, unmasked)
+        if simplex is None or trial.direction is None:
+            return None, report | {"reason": self._too_few(trial.scored.size, unmasked, "the trial model's ")}
+        w = self._learn(exchanges.server_round, replies, w, trial, simplex, report)
+        return self._step(replies, model, w, report)
+
+    def _clip(self, replies: Replies, byzantine: int) -> float | None:
+        """Scales every update above the round's threshold down to it, in place; returns the threshold, if any."""
+        if self.clip == "none":
+            return None
+        if self.clip == "rank":
+            limit = clip_threshold(replies.norms, byzantine)
+        elif self.clip == "oracle":
+            limit = float(replies.norms[self._is_honest(replies.silos)].max(initial=0.0))
+        else:
+            limit = float(self.clip) * self._alpha
+        for row in np.flatnonzero(replies.norms > limit):
+            replies.updates[row] *= replies.updates.dtype.type(limit / replies.norms[row])
+        return limit
+
+    def _try(self, exchanges: Exchanges, replies: Replies, model: Model, w: Vector, limit: float | None) -> _Trial:
+        """Exchange 2: the trial model to everyone of exchange 1; updates are summed as they come, never kept."""
+        trial = model.stepped(weighted_sum(w, replies.updates), self._buffers(replies, w, model))
+        rows = {silo.node_id: row for row, silo in enumerate(replies.silos)}
+        losses = np.full(len(rows), np.nan)
+        update = np.empty_like(model.parameters)
+        total = np.zeros(update.size)
+        weight = 0.0
+        quantum = _quantum(limit)
+
+        def receive(ask: Ask, content: RecordDict) -> None:
+            nonlocal weight
+            row = rows[ask.silo.node_id]
+            loss = gate.read_loss(content, self.loss_key, self.loss_floor)
+            if w[row] > 0:
+                size = gate.read_update(content, trial, update)
+                shrink = 1.0 if limit is None or size <= limit else limit / size
+                contribution = update.astype(np.float64) * (w[row] * shrink)
+                if quantum:
+                    np.rint(contribution / quantum, out=contribution)
+                    contribution *= quantum
+                np.add(total, contribution, out=total)
+                weight += float(w[row])
+            losses[row] = loss
+
+        asks = [
+            Ask(silo, "update" if w[row] > 0 or not self.thrift else "loss") for row, silo in enumerate(replies.silos)
+        ]
+        exchanges.second(trial, asks, receive)
+        scored = np.flatnonzero(np.isfinite(losses))
+        return _Trial(scored, losses[scored], total / weight if weight > 0 else None)
+
+    def _learn(
+        self,
+        server_round: int,
+        replies: Replies,
+        w: Vector,
+        trial: _Trial,
+        simplex: Simplex,
+        report: dict[str, Any],
+    ) -> Vector:
+        """The new weights of the silos scored; 0 for those that answered exchange 1 and dodged exchange 2."""
+        losses, low = raise_low_losses(trial.losses) if self.loss_filter else (trial.losses, trial.losses < -np.inf)
+        assert trial.direction is not None
+        held = w[trial.scored]
+        held = held / held.sum()
+        inner = inner_products(replies.updates, trial.direction)[trial.scored]
+        h = score(held, inner, losses, self._alpha, self.beta)
+        if self.variant == "bsum":
+            learned = least_loss(losses, simplex.s, simplex.t)
+        else:
+            learned = project(h, simplex.s, simplex.t)
+        silos = [replies.silos[row] for row in trial.scored]
+        dodged = [silo for row, silo in enumerate(replies.silos) if row not in set(trial.scored.tolist())]
+        self.weights.learn([silo.node_id for silo in silos], learned, [silo.node_id for silo in dodged], server_round)
+        report |= {
+            "scored": [silo.name for silo in silos],
+            "trial-losses": trial.losses.tolist(),
+            "losses-raised": [silo.name for silo, raised in zip(silos, low, strict=True) if raised],
+            "alignment": (inner * self.beta / self._alpha).tolist(),
+            "scores": h.tolist(),
+            "dodged": [silo.name for silo in dodged],
+        }
+        everyone = np.zeros(len(replies.silos))
+        everyone[trial.scored] = learned
+        return everyone
+
+    def _step(self, replies: Replies, model: Model, w: Vector, report: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+        """theta - sum_i w_i delta_i, with the weighted silos' buffers."""
+        following = model.stepped(weighted_sum(w, replies.updates), self._buffers(replies, w, model))
+        return following, report | {"weights": w.tolist()}
+
+    def _buffers(self, replies: Replies, w: Vector, model: Model) -> NDArray[np.floating]:
+        weighted = np.flatnonzero(w > 0)
+        return combine_buffers(model.layout, replies.buffers[weighted]) if model.buffers.size else model.buffers
+
+    def _among(self, present: int, unmasked: int) -> Simplex | None:
+        """The feasible weights over those present, None where too few are."""
+        return self.simplex.among(present, unmasked) if present >= self.quorum else None
+
+    def _too_few(self, present: int, unmasked: int, which: str = "") -> str:
+        needed = max(2 * max(0, self.simplex.b - unmasked) + 2, self.quorum)
+        return f"{present} silos gave {which}usable replies and {needed} are needed (2b+2, quorum {self.quorum})"
+
+    @property
+    def _alpha(self) -> float:
+        assert self.lr is not None
+        return self.lr
+
+
+def _quantum(limit: float | None) -> float:
+    """A power of two fine enough to lose nothing and coarse enough that sums of its multiples are exact in float64.
+
+    Contributions to z have norms of at most w_i limit, so their sums stay below limit; in multiples of limit / 2**50
+    they are then exact in any order, and the order in which replies arrive cannot change a bit of the result.
+    """
+    return float(2.0 ** (np.ceil(np.log2(limit)) - 50)) if limit else 0.0

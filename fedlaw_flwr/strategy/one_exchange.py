@@ -1,0 +1,98 @@
+"""Every other aggregation rule as a Flower strategy: one exchange a round, the same gate, roster and ledger."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedlaw_flwr.exchange import Ledger
+from fedlaw_flwr.layout import BATCH_NORM, Layout, Model, combine_buffers
+from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings, check
+from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.strategy.exchanges import Exchanges
+from fedlaw_flwr.weighting import byzantine_count
+
+_log = logging.getLogger("flwr")
+
+
+class OneExchange(MatrixStrategy):
+    """theta <- theta - rule(delta_1, ..., delta_m), delta_i = theta - psi_i, for any rule of `fedlaw_flwr.rules`.
+
+    rule: a name in RULES. rule_settings: the rule's numbers, thresholds in units of g; its `f` is replaced by
+    max_byzantine (a count, or a fraction of the silos). Silos weigh alike whatever size they claim. The rest is as in
+    `FedLAW`. With m < n silos answering, f stays what it was and the rule's own condition must hold for m, or the
+    model is held.
+    """
+
+    def __init__(
+        self,
+        rule: str = "fedavg",
+        *,
+        max_byzantine: int | float = 0.2,
+        rule_settings: RuleSettings | None = None,
+        lr: float | None = None,
+        loss_key: str = "loss",
+        loss_floor: float | None = None,
+        buffers: str = BATCH_NORM,
+        num_silos: int = 0,
+        quorum: int = 0,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 0.0,
+        wait: float = 60.0,
+        ledger: Ledger | None = None,
+        attackers: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(
+            lr=lr,
+            max_byzantine=max_byzantine,
+            num_silos=num_silos,
+            quorum=quorum,
+            loss_key=loss_key,
+            loss_floor=loss_floor,
+            buffers=buffers,
+            fraction_train=fraction_train,
+            fraction_evaluate=fraction_evaluate,
+            wait=wait,
+            ledger=ledger,
+            attackers=attackers,
+        )
+        if rule not in RULES:
+            raise ValueError(f"rule={rule!r}: allowed are {', '.join(sorted(RULES))}")
+        self.rule, self.rule_settings = rule, rule_settings or RuleSettings(f=0)
+
+    def summary(self) -> None:
+        """Logs the rule and its numbers."""
+        _log.info("%s: %s", self.rule, self.rule_settings)
+
+    def _begin(self, n: int, layout: Layout) -> None:
+        assert self.lr is not None
+        self.n = n
+        self.rule_settings = replace(self.rule_settings, f=byzantine_count(self.max_byzantine, n))
+        check(self.rule, n, self.rule_settings)
+        self.aggregate = Aggregator(self.rule, self.rule_settings, scale=self.lr)
+
+    def _round(self, exchanges: Exchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
+        assert self.lr is not None
+        replies = exchanges.first(model)
+        m = len(replies.silos)
+        if m < max(1, self.quorum):
+            return None, {"reason": f"{m} silos gave usable replies and the quorum is {self.quorum}"}
+        try:
+            check(self.rule, m, self.rule_settings)
+        except ValueError as reason:
+            return None, {"reason": f"{m} silos gave usable replies: {reason}"}
+        found = self.aggregate(replies.updates, exchanges.server_round, self._is_honest(replies.silos))
+        weighted = np.ones(m, bool) if found.kept is None else found.kept
+        buffers = combine_buffers(model.layout, replies.buffers[weighted]) if model.buffers.size else None
+        report: dict[str, Any] = {
+            "phase": "rule",
+            "silos": [silo.name for silo in replies.silos],
+            "losses": replies.losses.tolist(),
+            "norms": (replies.norms / self.lr).tolist(),
+        }
+        if found.weights is not None:
+            report["weights"] = found.weights.tolist()
+        if found.kept is not None:
+            report["kept"] = [silo.name for silo, kept in zip(replies.silos, found.kept, strict=True) if kept]
+        return model.stepped(found.update.astype(np.float64), buffers), report

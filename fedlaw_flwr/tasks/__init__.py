@@ -1,0 +1,49 @@
+"""What is learned: each task a model, its examples and its loss. Adding one is a file here and a line in TASKS.
+
+Importing this package imports neither torch nor a data library: a task's file is imported when it is loaded.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedlaw_flwr.partition import Partition
+    from fedlaw_flwr.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """One line of the registry: what it is, how many labels it has, and the function that makes it."""
+
+    summary: str
+    num_labels: int
+    where: str
+
+
+TASKS = {
+    "digits": TaskEntry("8x8 handwritten digits, embedded in scikit-learn", 10, "embedded:digits"),
+    "breast_cancer": TaskEntry(
+        "Wisconsin breast cancer records, embedded in scikit-learn", 2, "embedded:breast_cancer"
+    ),
+    "mnist": TaskEntry("28x28 handwritten digits, torchvision, needs data-dir", 10, "vision:mnist"),
+    "fashion_mnist": TaskEntry("28x28 clothes, torchvision, needs data-dir", 10, "vision:fashion_mnist"),
+    "cifar10": TaskEntry("32x32 colour images of 10 kinds, torchvision, needs data-dir", 10, "vision:cifar10"),
+    "cifar100": TaskEntry("32x32 colour images of 100 kinds, torchvision, needs data-dir", 100, "vision:cifar100"),
+}
+
+
+@lru_cache(maxsize=8)
+def load_task(name: str, partition: "Partition", seed: int, data_dir: str = "", download: bool = False) -> "Task":
+    """The task of this name over these silos. Cached: it is a pure function of its arguments, so a process that
+    serves many silos loads and deals the examples once. The tensors it hands out must not be changed.
+
+    Raises ValueError for an unknown name and FileNotFoundError, naming `data-dir`, for missing files.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task={name!r}: allowed are {', '.join(TASKS)}")
+    module, _, function = TASKS[name].where.partition(":")
+    make = getattr(import_module(f"fedlaw_flwr.tasks.{module}"), function)
+    task: Task = make(partition, seed, data_dir, download)
+    return task

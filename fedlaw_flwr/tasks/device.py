@@ -1,0 +1,14 @@
+"""Where tensors live: "auto", "cpu" or "cuda"."""
+
+import torch
+
+
+def device(name: str) -> torch.device:
+    """The torch device of this name; auto is cuda where there is one. Raises ValueError for cuda without one."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={name!r}: allowed are auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda': torch finds no CUDA device here; use cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,50 @@
+"""Real data sets that come inside scikit-learn: no file, no download."""
+
+import numpy as np
+
+from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.tasks.models import mlp
+from fedlaw_flwr.tasks.pooled import Pool, PooledTask
+
+
+def digits(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+    """1,797 images of 8x8 pixels, ten digits; a perceptron of widths 64-64-32-10."""
+
+    def load() -> Pool:
+        from sklearn.datasets import load_digits
+
+        pool = load_digits()
+        return pool.images.astype(np.float32), pool.target
+
+    return PooledTask(
+        "digits",
+        partition,
+        seed,
+        load=load,
+        build=lambda: mlp(64, 64, 32, 10),
+        num_labels=10,
+        input_shape=(1, 8, 8),
+        is_image=True,
+    )
+
+
+def breast_cancer(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+    """569 records of 30 measurements, benign or malignant; a perceptron of widths 30-16-2."""
+
+    def load() -> Pool:
+        from sklearn.datasets import load_breast_cancer
+
+        pool = load_breast_cancer()
+        return pool.data.astype(np.float64), pool.target
+
+    return PooledTask(
+        "breast_cancer",
+        partition,
+        seed,
+        load=load,
+        build=lambda: mlp(30, 16, 2),
+        num_labels=2,
+        input_shape=(30,),
+        is_image=False,
+        per_feature=True,
+    )

@@ -1,0 +1,103 @@
+"""A task whose examples lie in one pool: split 80/10/10, standardised, and dealt to silos by a Partition."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedlaw_flwr import seeding
+from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.models import seeded
+
+Pool = tuple[NDArray[Any], NDArray[np.integer]]
+
+
+class PooledTask:
+    """load() gives the pool, inputs (m, ...) and labels (m,), original train and test files together.
+
+    A seeded shuffle splits it: a tenth (rounded down) for validation, as many for test, the rest for training (FedLAW,
+    5.1). Inputs are standardised with constants of the training split alone: one mean and deviation over all pixels
+    (`per_feature` false), or one for each feature.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        partition: Partition,
+        seed: int,
+        *,
+        load: Callable[[], Pool],
+        build: Callable[[], nn.Module],
+        num_labels: int,
+        input_shape: tuple[int, ...],
+        is_image: bool,
+        per_feature: bool = False,
+    ) -> None:
+        self.name, self.num_labels, self.input_shape, self.is_image = name, num_labels, input_shape, is_image
+        self._partition, self._seed, self._load, self._build = partition, seed, load, build
+        self._per_feature = per_feature
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The task's net, initialised from (seed, "model")."""
+        return seeded(self._build, seeding.integer(seed, "model"))
+
+    def load_train(self, silo: int) -> Examples:
+        """This silo's part of the training split. Raises ValueError for a silo there is not."""
+        if not 0 <= silo < self._partition.num_silos:
+            raise ValueError(f"silo {silo}: there are silos 0 to {self._partition.num_silos - 1}")
+        train = self._splits[0]
+        chosen = torch.from_numpy(self._dealt[silo])
+        return Examples(train.inputs[chosen], train.targets[chosen])
+
+    def load_validation(self) -> Examples:
+        """The validation tenth."""
+        return self._splits[1]
+
+    def load_test(self) -> Examples:
+        """The test tenth."""
+        return self._splits[2]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of the logits."""
+        return nn.functional.cross_entropy(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Accuracy; with two labels also the area under the ROC curve, where both occur."""
+        found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
+        if self.num_labels == 2 and len(targets.unique()) == 2:
+            from sklearn.metrics import roc_auc_score
+
+            found["auc"] = float(roc_auc_score(targets.numpy(), (outputs[:, 1] - outputs[:, 0]).numpy()))
+        return found
+
+    @cached_property
+    def _splits(self) -> tuple[Examples, Examples, Examples]:
+        raw, labels = self._load()
+        tenth = len(labels) // 10
+        order = seeding.generator(self._seed, "split").permutation(len(labels))
+        parts = order[: len(order) - 2 * tenth], order[len(order) - 2 * tenth : len(order) - tenth], order[-tenth:]
+        centre, spread = self._constants(raw[parts[0]])
+        train, validation, test = (
+            Examples(
+                torch.from_numpy(((raw[part] - centre) / spread).astype(np.float32).reshape(-1, *self.input_shape)),
+                torch.from_numpy(labels[part].astype(np.int64)),
+            )
+            for part in parts
+        )
+        return train, validation, test
+
+    @cached_property
+    def _dealt(self) -> list[NDArray[np.intp]]:
+        return self._partition.deal(self._splits[0].targets.numpy(), self.num_labels)
+
+    def _constants(self, train: NDArray[Any]) -> tuple[Any, Any]:
+        """Mean and deviation, float32, over everything or per feature; a feature that never varies is left alone."""
+        axis = 0 if self._per_feature else None
+        centre = train.mean(axis=axis, dtype=np.float64)
+        spread = train.std(axis=axis, dtype=np.float64)
+        return np.float32(centre), np.float32(np.where(spread > 0, spread, 1.0))

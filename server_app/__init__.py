@@ -1,0 +1,1 @@
+"""The ServerApp: run configuration in, federated run out."""
