@@ -2,11 +2,10 @@
 
 import io
 import math
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedlaw_flwr import blocks
@@ -24,12 +23,15 @@ class Rejected(ValueError):
 
 def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
     """The finite loss under `key` of the reply's one MetricRecord, at least `floor` (None: any). Raises Rejected."""
-    metrics = _only(content.metric_records, "MetricRecord")
+    metrics = _only(content, MetricRecord)
     value = metrics.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        found = ", ".join(sorted(map(str, metrics)))[:_SHOWN]
+        found = ", ".join(repr(name[:_SHOWN]) for name in sorted(metrics)[:3])
         raise Rejected(f"no number under the loss key {key!r} (metrics: {found or 'none'})")
-    loss = float(value)
+    try:
+        loss = float(value)
+    except OverflowError as error:  # an int of 10**400
+        raise Rejected("the loss is beyond the largest float") from error
     if not math.isfinite(loss):
         raise Rejected(f"the loss is {loss}")
     if floor is not None and loss < floor:
@@ -39,8 +41,8 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
 
 def read_claim(content: RecordDict) -> int | None:
     """The partition a silo says it is, in simulation; None if it says nothing usable. A claim, never a credential."""
-    for record in content.config_records.values():
-        value = record.get("partition-id")
+    for record in content.values():
+        value = record.get("partition-id") if isinstance(record, ConfigRecord) else None
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
             return value
     return None
@@ -53,7 +55,7 @@ def read_update(
 
     Returns the l2 norm of delta. On Rejected, the rows may hold anything.
     """
-    arrays = _only(content.array_records, "ArrayRecord")
+    arrays = _only(content, ArrayRecord)
     _check_keys(arrays, model.layout)
     for slot in model.layout.slots:
         values = _decode(arrays[slot.key], slot)
@@ -61,20 +63,26 @@ def read_update(
             with np.errstate(over="ignore", invalid="ignore"):
                 np.subtract(model.parameters[slot.where], values, out=update[slot.where], casting="same_kind")
         elif slot.kind == "buffer":
+            with np.errstate(over="ignore"):  # a float64 buffer may not fit a float32 row
+                values = values.astype(model.layout.dtype, copy=False)
             if not np.all(np.isfinite(values)):
-                raise Rejected(f"array {slot.key!r} has a value that is not finite")
+                raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
             if buffers is not None:
                 buffers[slot.where] = values
-    norm = blocks.norm(update)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = blocks.norm(update)
     if not math.isfinite(norm):
-        raise Rejected(f"array {_first_not_finite(update, model.layout)!r} has a value that is not finite")
+        raise Rejected(_why_no_norm(update, model.layout))
     return norm
 
 
-def _only(records: Mapping[str, _Record], kind: str) -> _Record:
+def _only(content: RecordDict, kind: type[_Record]) -> _Record:
+    # Not `content.array_records`: what it returns refers to itself and to the content, so the reply would stay in
+    # memory until the garbage collector comes by, and many replies with it.
+    records = [record for record in content.values() if isinstance(record, kind)]
     if len(records) != 1:
-        raise Rejected(f"{len(records)} {kind}s where one is expected")
-    return next(iter(records.values()))
+        raise Rejected(f"{len(records)} {kind.__name__}s where one is expected")
+    return records[0]
 
 
 def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
@@ -101,9 +109,9 @@ def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
     except Exception as error:  # whatever a header of junk raises in NumPy's parser is the sender's doing
         raise Rejected(f"array {slot.key!r} does not start as np.save writes it") from error
     if tuple(shape) != slot.shape:
-        raise Rejected(f"array {slot.key!r} has shape {tuple(shape)}, the model's is {slot.shape}")
+        raise Rejected(f"array {slot.key!r} has shape {str(shape)[:_SHOWN]}, the model's is {slot.shape}")
     if dtype != slot.dtype:
-        raise Rejected(f"array {slot.key!r} has dtype {dtype}, the model's is {slot.dtype}")
+        raise Rejected(f"array {slot.key!r} has dtype {str(dtype)[:_SHOWN]}, the model's is {slot.dtype}")
     start = stream.tell()
     if len(array.data) - start != size:
         raise Rejected(f"array {slot.key!r} has {len(array.data) - start} bytes of numbers, {size} are expected")
@@ -111,6 +119,8 @@ def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
     return values.reshape(shape[::-1]).T.reshape(-1) if by_columns and len(shape) > 1 else values
 
 
-def _first_not_finite(update: NDArray[np.floating], layout: Layout) -> str:
-    slots = [slot for slot in layout.slots if slot.kind == "parameter"]
-    return next((s.key for s in slots if not np.all(np.isfinite(update[s.where]))), slots[0].key)
+def _why_no_norm(update: NDArray[np.floating], layout: Layout) -> str:
+    for slot in layout.slots:
+        if slot.kind == "parameter" and not np.all(np.isfinite(update[slot.where])):
+            return f"array {slot.key!r} has a value that is not finite"
+    return "the update is so large that its norm is not finite"

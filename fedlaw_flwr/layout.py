@@ -110,14 +110,21 @@ class Model:
         return record
 
     def stepped(self, step: NDArray[np.float64], buffers: NDArray[np.floating] | None = None) -> "Model":
-        """theta - step, rounded once to the row's dtype, and the buffers given (or the old ones)."""
+        """theta - step, rounded to what the silos will be sent, and the buffers given (or the old ones).
+
+        A float16 array is rounded as such: a silo's displacement is counted from the model it received.
+        """
         parameters = (self.parameters.astype(np.float64) - step).astype(self.layout.dtype)
+        for slot in self.layout.slots:
+            if slot.kind == "parameter" and slot.dtype.itemsize < parameters.itemsize:
+                parameters[slot.where] = parameters[slot.where].astype(slot.dtype)
         return Model(self.layout, parameters, self.buffers if buffers is None else buffers, self.fixed)
 
 
 def combine_buffers(layout: Layout, buffers: NDArray[np.floating]) -> NDArray[np.floating]:
     """Coordinate-wise median (p,) over the weighted silos' buffers (c, p), variances kept at or above 0."""
-    median: NDArray[np.floating] = np.median(buffers, axis=0).astype(layout.dtype)
+    # In float64, where the mean of the two middle values cannot overflow.
+    median: NDArray[np.floating] = np.median(buffers.astype(np.float64), axis=0).astype(layout.dtype)
     for slot in layout.slots:
         if slot.kind == "buffer" and slot.is_variance:
             median[slot.where] = np.maximum(median[slot.where], 0)

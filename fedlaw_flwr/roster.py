@@ -27,21 +27,29 @@ class Roster:
     """
 
     def __init__(self) -> None:
-        self._names: dict[int, str] = {}
+        self._names: dict[int, str] = {}  # in the order in which the nodes became known
         self._claims: dict[int, int] = {}
 
     def refresh(self, grid: Grid) -> list[Silo]:
         """The silos now online, in order. Of two nodes with one registered name the one known first is kept."""
+        found = {node.node_id: str(getattr(node, "name", "") or "") for node in grid.get_nodes()}
+        for node_id in sorted(found):
+            self._names.setdefault(node_id, found[node_id])
         online: dict[str, int] = {}
-        for node in sorted(grid.get_nodes(), key=lambda node: (node.node_id not in self._names, node.node_id)):
-            name = self._names.setdefault(node.node_id, str(getattr(node, "name", "") or ""))
-            online.setdefault(name or f"node {node.node_id}", node.node_id)
+        for node_id, name in self._names.items():
+            if node_id in found:
+                online.setdefault(name or f"node {node_id}", node_id)
         return self.ordered(self.silo(node_id) for node_id in online.values())
 
     def silo(self, node_id: int) -> Silo:
-        """The silo behind a node, under the best name known for it by now."""
+        """The silo behind a node, under the best name known for it by now; no two nodes share one."""
         claim = self._claims.get(node_id)
-        return Silo(node_id, self._names.get(node_id) or (f"silo {claim}" if claim is not None else f"node {node_id}"))
+        if name := self._names.get(node_id):
+            return Silo(node_id, name)
+        if claim is None:
+            return Silo(node_id, f"node {node_id}")
+        alone = list(self._claims.values()).count(claim) == 1
+        return Silo(node_id, f"silo {claim}" if alone else f"silo {claim} (node {node_id})")
 
     def claim(self, node_id: int, partition: int | None) -> None:
         """Notes the partition a node says it is, the first time it says one."""
@@ -64,15 +72,16 @@ class Roster:
         )
 
     def wait(self, grid: Grid, at_least: int, timeout: float, settle: float = 2.0) -> list[Silo]:
-        """Polls until `at_least` silos are online and, for `settle` seconds, no further one came.
+        """Polls until `at_least` silos are online and, for `settle` seconds, none came or went.
 
-        Raises TimeoutError, with how many there are, when `timeout` seconds did not bring that many.
+        `settle` seconds past `timeout`, `at_least` are enough even if some still come and go. Raises TimeoutError, with
+        how many there are, when `timeout` seconds did not bring that many.
         """
         started = last_change = time.monotonic()
         silos = self.refresh(grid)
         while True:
             now = time.monotonic()
-            if len(silos) >= at_least and now - last_change >= settle:
+            if len(silos) >= at_least and (now - last_change >= settle or now - started > timeout + settle):
                 return silos
             if now - started > timeout and len(silos) < at_least:
                 raise TimeoutError(
@@ -82,4 +91,4 @@ class Roster:
             time.sleep(0.2)
             found = self.refresh(grid)
             if [s.node_id for s in found] != [s.node_id for s in silos]:
-                silos, last_change = found, now
+                silos, last_change = found, time.monotonic()

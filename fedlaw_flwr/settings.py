@@ -68,7 +68,7 @@ class Settings(BaseModel):
     byzantine: int | float = 0.2
     byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
     # the honest silo
-    lr: Annotated[Real, Field(gt=0)] = 0.05
+    lr: Annotated[Real, Field(gt=0)] = 0.1
     local_epochs: Annotated[Whole, Field(ge=1)] = 3
     batch_size: Annotated[Whole, Field(ge=1)] = 16
     loss_at: Annotated[Text, _one_of(*LOSS_AT)] = "received"

@@ -89,12 +89,13 @@ def least_loss(losses: Vector, s: int, t: float) -> Vector:
     """
     check_simplex(losses.size, s, t)
     weights = np.zeros(losses.size)
-    left = 1.0
-    for i in np.argsort(losses, kind="stable")[: min(s, losses.size)]:
-        weights[i] = min(max(t, 1.0 / s), left)
-        left -= weights[i]
-        if left <= 1e-15:  # what rounding leaves of 1 is no weight
+    s = min(s, losses.size)
+    cap = max(t, 1.0 / s)
+    for k, i in enumerate(np.argsort(losses, kind="stable")[:s]):
+        left = 1.0 - k * cap
+        if left <= 1e-12:  # what rounding leaves of 1 is no weight, and makes nobody a carrier
             break
+        weights[i] = min(cap, left)
     return weights
 
 
