@@ -49,13 +49,12 @@ def exchange(
     config: Mapping[str, Any],
     receive: Callable[[Ask, RecordDict], None],
     timeout: float,
-    ledger: Ledger,
 ) -> Outcome:
     """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
 
     config: must have `server-round` and `exchange`; each silo's `reply` is added. timeout: seconds until whoever has
     not answered is silent for this exchange. Whatever `receive` raises sets that silo aside ("rejected") with the
-    reason; an error reply or none makes it "silent". Both go to the ledger; neither ends the exchange.
+    reason; an error reply or none makes it "silent". Neither ends the exchange.
     A reply is dropped before the next is pulled: at no time is more than one held here.
     """
     started = time.monotonic()
@@ -88,7 +87,6 @@ def exchange(
     for ask in waiting.values():
         outcome.silent[ask.silo] = f"no answer within {timeout:g} s"
     outcome.seconds = time.monotonic() - started
-    _report(outcome, config, ledger)
     return outcome
 
 
@@ -137,12 +135,3 @@ def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None]
 def _one_line(text: object) -> str:
     """What a silo said, cut and on one line: it goes into a log that people read."""
     return " ".join(str(text).split())[:160]
-
-
-def _report(outcome: Outcome, config: Mapping[str, Any], ledger: Ledger) -> None:
-    where = {"round": config["server-round"], "exchange": config["exchange"]}
-    for kind, silos in (("quarantine", outcome.rejected), ("silent", outcome.silent)):
-        for silo, reason in silos.items():
-            ledger({"kind": kind, **where, "silo": silo.name, "reason": reason})
-            verb = "is set aside for this round" if kind == "quarantine" else "is silent"
-            _log.warning("round %s, exchange %s: %s %s: %s", *where.values(), silo, verb, reason)

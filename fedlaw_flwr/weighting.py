@@ -108,9 +108,15 @@ class Schedule:
 
     def learns(self, round_number: int) -> bool:
         """Whether round_number (from 1) is a weight round."""
+        return 0 < round_number == self.last(round_number)
+
+    def last(self, round_number: int) -> int:
+        """The last weight round up to round_number, 0 if there was none."""
         if self.weight_rounds < 0 or round_number <= self.weight_rounds:
-            return True
-        return self.refresh_every > 0 and (round_number - self.weight_rounds) % self.refresh_every == 0
+            return round_number
+        if self.refresh_every <= 0:
+            return self.weight_rounds
+        return round_number - (round_number - self.weight_rounds) % self.refresh_every
 
 
 class Weights:
@@ -119,11 +125,16 @@ class Weights:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._standing: dict[Hashable, float] | None = None
+        self._learned = 0  # the round in which w was last learned
         self._again = False
 
     def learns(self, round_number: int) -> bool:
-        """Whether w is learned in this round, by the schedule or because too much weight went missing."""
-        return self._again or self._schedule.learns(round_number)
+        """Whether w is learned in this round: by the schedule, or because too much weight went missing.
+
+        A weight round in which the model was held is made up for: else attackers that stay silent until there are no
+        more of them would come back to weights that were never learned.
+        """
+        return self._again or self._schedule.last(round_number) > self._learned
 
     def over(self, silos: Sequence[Hashable]) -> Vector:
         """w over the silos present, (m,), summing to 1: their standing rescaled; 1/m before anything is learned."""
@@ -146,7 +157,7 @@ class Weights:
         standing = dict(self._standing or {})
         standing.update((silo, 0.0) for silo in dodged)
         standing.update((silo, float(weight)) for silo, weight in zip(silos, w, strict=True))
-        self._again = False
+        self._learned, self._again = round_number, False
         if not self._schedule.learns(round_number + 1):
             scored = frozenset(silos)
             standing = {silo: weight for silo, weight in standing.items() if silo in scored}

@@ -1,9 +1,9 @@
 """A Grid whose silos are plain functions: each gets what it was sent and says what its reply is, junk included.
 
-    def honest(received: Received) -> RecordDict:
-        return reply({"w": received.arrays["w"] - 0.1}, loss=1.0)
+def honest(received: Received) -> RecordDict:
+    return reply({"w": received.arrays["w"] - 0.1}, loss=1.0)
 
-    grid = ScriptedGrid([honest, honest, lambda received: None])
+grid = ScriptedGrid([honest, honest, lambda received: None])
 """
 
 import itertools

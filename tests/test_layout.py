@@ -151,9 +151,7 @@ def layout_with(**buffers):
     return Layout.of(record_of({"w": np.ones(1, np.float32), **buffers}))
 
 
-BATCH_NORM = layout_with(
-    **{"bn.running_mean": np.zeros(2, np.float32), "bn.running_var": np.ones(2, np.float32)}
-)
+BATCH_NORM = layout_with(**{"bn.running_mean": np.zeros(2, np.float32), "bn.running_var": np.ones(2, np.float32)})
 
 
 def test_buffers_are_combined_by_the_median_of_each_coordinate():

@@ -1,6 +1,7 @@
 """The exchanges of one round: the model out, every reply through the gate, the updates into one matrix, in order."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from fedlaw_flwr import gate
 from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange
 from fedlaw_flwr.layout import Layout, Model
 from fedlaw_flwr.roster import Roster, Silo
+
+_log = logging.getLogger("flwr")
 
 
 class Matrix:
@@ -92,9 +95,9 @@ class Exchanges:
 
         def receive(ask: Ask, content: RecordDict) -> None:
             row = rows[ask.silo.node_id]
+            roster.claim(ask.silo.node_id, gate.read_claim(content))  # first: junk too is reported under its name
             losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
             norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
-            roster.claim(ask.silo.node_id, gate.read_claim(content))
 
         outcome = self._exchange(1, asks, model, receive)
         outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
@@ -112,6 +115,16 @@ class Exchanges:
     ) -> Outcome:
         channel = self._channel
         config = {**channel.config, "server-round": self.server_round, "exchange": number}
-        outcome = exchange(channel.grid, asks, model.arrays(), config, receive, channel.timeout, channel.ledger)
+        outcome = exchange(channel.grid, asks, model.arrays(), config, receive, channel.timeout)
         self.outcomes.append(outcome)
+        self._report(number, "quarantine", "set aside for this round", outcome.rejected)
+        self._report(number, "silent", "silent", outcome.silent)
         return outcome
+
+    def _report(self, number: int, kind: str, what: str, silos: Mapping[Silo, str]) -> None:
+        """Writes who was not heard into the ledger, under the best name known by now."""
+        for asked, reason in silos.items():
+            silo = self._channel.roster.silo(asked.node_id)
+            where = {"round": self.server_round, "exchange": number}
+            self._channel.ledger({"kind": kind, **where, "silo": silo.name, "reason": reason})
+            _log.warning("round %s, exchange %s: %s is %s: %s", *where.values(), silo, what, reason)
