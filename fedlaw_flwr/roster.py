@@ -86,7 +86,7 @@ class Roster:
             if now - started > timeout and len(silos) < at_least:
                 raise TimeoutError(
                     f"{len(silos)} silos are online after {timeout:.0f} s and {at_least} are needed; "
-                    "start the missing ones, or give the size of the federation as num-silos"
+                    "(num-silos, or 2b+2 for max-byzantine=b, or the quorum); start the missing ones"
                 )
             time.sleep(0.2)
             found = self.refresh(grid)

@@ -15,6 +15,7 @@ from fedlaw_flwr import gate
 from fedlaw_flwr.exchange import Ask, exchange
 from fedlaw_flwr.layout import Layout
 from fedlaw_flwr.roster import Roster
+from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
 
 THETA = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(2, np.float32)}
 CONFIG = {"server-round": 3, "exchange": 1, "lr": 0.1}
@@ -27,12 +28,12 @@ def honest(received):
 
 
 class Held:
-    """An exchange that was held: its outcome, its events, the rows the gate let through, and the clock."""
+    """An exchange that was held: its outcome, the rows the gate let through, and the clock."""
 
     def __init__(self, grid, *, kinds=None, timeout=TIMEOUT, config=CONFIG):
         model = Layout.of(record_of(THETA)).split(record_of(THETA))
         self.silos = Roster().refresh(grid)
-        self.rows, self.events = {}, []
+        self.rows = {}
         asks = [Ask(silo, kinds[i] if kinds else "update") for i, silo in enumerate(self.silos)]
 
         def receive(ask, content):
@@ -43,7 +44,7 @@ class Held:
             self.rows[ask.silo] = row
 
         with stopped_clock() as self.clock:
-            self.outcome = exchange(grid, asks, record_of(THETA), config, receive, timeout, self.events.append)
+            self.outcome = exchange(grid, asks, record_of(THETA), config, receive, timeout)
 
     @property
     def answered(self):
@@ -70,7 +71,7 @@ class Held:
 def test_every_silo_gets_the_model_and_the_settings_and_its_reply_is_read_into_its_row():
     grid = ScriptedGrid([honest] * 4)
     held = Held(grid)
-    assert held.answered == [0, 1, 2, 3] and not held.rejected and not held.silent and not held.events
+    assert held.answered == [0, 1, 2, 3] and not held.rejected and not held.silent
     for silo, received in enumerate(grid.received):
         assert (received.silo, received.message_type) == (silo, MessageType.TRAIN)
         assert received.config == {**CONFIG, "reply": "update"}
@@ -89,7 +90,7 @@ def test_a_silo_asked_for_its_loss_alone_may_send_just_that_or_everything():
 def test_no_silos_are_no_exchange_and_take_no_time():
     grid = ScriptedGrid([])
     held = Held(grid)
-    assert not (held.answered or held.rejected or held.silent or held.events or held.clock.slept)
+    assert not (held.answered or held.rejected or held.silent or held.clock.slept)
     assert (held.outcome.bytes_down, held.outcome.bytes_up, grid.pulls) == (0, 0, 0)
 
 
@@ -190,9 +191,6 @@ def test_a_reply_that_cannot_be_used_sets_its_silo_aside_and_costs_no_other_anyt
     assert (held.answered, held.rejected, held.silent) == (others, [place], [])
     assert reason in held.reason(place) and held.reason(place).isprintable()
     assert [held.rows[held.silos[i]][0] for i in others] == others
-    assert held.events == [
-        {"kind": "quarantine", "round": 3, "exchange": 1, "silo": f"node {place + 2}", "reason": held.reason(place)}
-    ]
     assert held.outcome.seconds < 1  # junk is known as junk at once, nobody waits for its sender
 
 
@@ -202,14 +200,13 @@ def test_no_reply_or_an_error_makes_a_silo_silent_and_costs_no_other_anything(wh
     held = Held(ScriptedGrid([honest, script, honest]))
     assert (held.answered, held.rejected, held.silent) == ([0, 2], [], [1])
     assert held.reason(1) == reason
-    assert held.events == [{"kind": "silent", "round": 3, "exchange": 1, "silo": "node 3", "reason": reason}]
 
 
 def test_when_all_replies_are_junk_the_exchange_ends_at_once_with_a_reason_for_each():
     scripts = [script for script, _ in REJECTED.values()]
     held = Held(ScriptedGrid(scripts))
     assert held.rejected == list(range(len(scripts))) and not held.answered and not held.silent
-    assert len(held.events) == len(scripts) and held.outcome.seconds < 1
+    assert all(held.reason(i) for i in held.rejected) and held.outcome.seconds < 1
 
 
 @pytest.mark.parametrize("reason", ["line\nround 9: all is well", "x" * 10**6, "\t\r\n", "", None])
@@ -227,7 +224,7 @@ def test_whatever_reading_a_reply_raises_is_the_fault_of_its_sender_in_words():
             raise IndexError("x\n" * 500)
 
     with stopped_clock():
-        outcome = exchange(grid, [Ask(first), Ask(second)], record_of(THETA), CONFIG, receive, 10, lambda event: None)
+        outcome = exchange(grid, [Ask(first), Ask(second)], record_of(THETA), CONFIG, receive, 10)
     assert outcome.answered == [second]
     assert outcome.rejected[first].startswith("its reply cannot be used (IndexError: x x x")
     assert "\n" not in outcome.rejected[first] and len(outcome.rejected[first]) < 300
@@ -263,7 +260,7 @@ def test_what_has_arrived_by_the_deadline_is_still_fetched_after_it():
 def test_an_outage_of_the_superlink_in_mid_exchange_blames_nobody(first):
     grid = ScriptedGrid([honest] * 5, down=range(first, first + 8))
     held = Held(grid)
-    assert sorted(held.answered) == [0, 1, 2, 3, 4] and not held.rejected and not held.silent and not held.events
+    assert sorted(held.answered) == [0, 1, 2, 3, 4] and not held.rejected and not held.silent
     assert held.outcome.seconds < TIMEOUT
 
 
@@ -307,6 +304,29 @@ def test_an_empty_text_in_a_silo_s_records_is_no_fault_of_its_reply():
 @pytest.mark.xfail(strict=True, raises=ValueError, reason="Flower's count_bytes raises for an empty text")
 def test_an_empty_text_among_the_settings_sent_does_not_end_the_run():
     assert Held(ScriptedGrid([honest]), config={**CONFIG, "note": ""}).answered == [0]
+
+
+# -- the ledger --------------------------------------------------------------------------------------------------
+
+
+def test_who_was_not_heard_is_written_in_the_ledger_with_the_reason_and_the_best_name_known():
+    def junk(received):
+        return reply(THETA, loss=float("nan"), partition=7)
+
+    events = []
+    grid = ScriptedGrid([honest, junk, lambda received: None, crash, lambda received: ValueError("junk")])
+    model = Layout.of(record_of(THETA)).split(record_of(THETA))
+    channel = Channel(grid, Roster(), Matrix(), ConfigRecord({"lr": 0.1}), TIMEOUT, "loss", 0.0, events.append, 5)
+    with stopped_clock():
+        replies = Exchanges(channel, 3).first(model)
+    assert [silo.node_id for silo in replies.silos] == [2]
+    where = {"round": 3, "exchange": 1}
+    assert sorted(events, key=lambda event: event["silo"]) == [
+        {"kind": "silent", **where, "silo": "node 4", "reason": "no answer within 10 s"},
+        {"kind": "silent", **where, "silo": "node 5", "reason": "error 2: ZeroDivisionError: in the silo's own code"},
+        {"kind": "quarantine", **where, "silo": "node 6", "reason": "its reply cannot be read (ValueError)"},
+        {"kind": "quarantine", **where, "silo": "silo 7", "reason": "the loss is nan"},
+    ]
 
 
 # -- memory and order --------------------------------------------------------------------------------------------

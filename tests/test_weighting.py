@@ -121,7 +121,7 @@ def test_with_m_present_s_and_t_are_those_of_the_design(n, data):
 @given(st.integers(2, 300), st.data())
 def test_an_attacker_already_set_aside_is_not_set_aside_twice(n, data):
     b = data.draw(st.integers(0, (n - 2) // 2))
-    unmasked = data.draw(st.integers(0, b + 3))
+    unmasked = data.draw(st.integers(0, min(n, b + 3)))
     m = data.draw(st.integers(0, n - unmasked))
     left = max(0, b - unmasked)
     found = Simplex.for_federation(n, b).among(m, unmasked)
@@ -263,9 +263,9 @@ def test_weights_are_learned_in_the_first_rounds_and_then_in_one_of_so_many(sche
 # -- standing ----------------------------------------------------------------------------------------------------
 
 
-def after(*rounds, schedule=Schedule(10)):
-    """Weights after rounds given as (weights by silo, who dodged)."""
-    weights = Weights(schedule)
+def after(*rounds, schedule=None):
+    """Weights after rounds given as (weights by silo, who dodged); every round a weight round unless said otherwise."""
+    weights = Weights(schedule or Schedule(-1))
     for number, (learned, dodged) in enumerate(rounds, start=1):
         weights.learn(list(learned), np.array(list(learned.values())), dodged, number)
     return weights
@@ -324,7 +324,7 @@ def test_the_same_holds_after_each_refresh():
 
 
 def test_a_weight_round_in_which_the_model_was_held_is_made_up_for():
-    """Else attackers silent in the weight rounds, so that too few are left to learn from, come back to equal weights."""
+    """Else attackers silent in the weight rounds, until too few are left to learn from, come back to equal weights."""
     never = Weights(Schedule(2))
     assert [never.learns(r) for r in (1, 2, 3, 50)] == [True] * 4
     weights = after(({"a": 0.5, "b": 0.3, "c": 0.2}, []), schedule=Schedule(2))
@@ -380,12 +380,14 @@ def test_the_weights_handed_out_are_the_caller_s_own():
     st.sets(st.sampled_from("abcdefg"), min_size=1),
 )
 def test_weights_sum_to_one_over_whoever_is_present_whatever_happened_before(rounds, present):
-    clean = [({k: v / sum(learned.values()) for k, v in learned.items()}, dodged - learned.keys()) for learned, dodged in rounds]
-    weights = after(*clean)
-    silos = sorted(present)
+    rounds = [
+        ({k: v / sum(learned.values()) for k, v in learned.items()}, dodged - learned.keys())
+        for learned, dodged in rounds
+    ]
+    weights, silos = after(*rounds), sorted(present)
     w = weights.over(silos)
     assert w.sum() == pytest.approx(1, abs=1e-12) and np.all(w >= 0)
     assert -1e-12 <= weights.missing(silos) <= 1
-    learned, dodged = clean[-1]
+    learned, dodged = rounds[-1]
     if any(silo in learned for silo in silos):
         assert all(w[i] == 0 for i, silo in enumerate(silos) if silo in dodged or silo == "g")

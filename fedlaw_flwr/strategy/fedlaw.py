@@ -102,17 +102,16 @@ class FedLAW(MatrixStrategy):
 
     def summary(self) -> None:
         """Logs the settings that decide what the run can withstand."""
-        x = self.simplex
         _log.info(
-            "FedLAW: %d silos, at most %d Byzantine, s=%d, t=%.4g, lr=%g, beta=%g, variant=%s, clip=%s, "
-            "weights learned in %s rounds",
-            *(x.n, x.b, x.s, x.t, self.lr, self.beta, self.variant, self.clip),
+            "FedLAW: max-byzantine=%s, lr=%s, beta=%g, variant=%s, clip=%s, loss-filter=%s, weights learned in %s rounds",
+            *(self.max_byzantine, self.lr, self.beta, self.variant, self.clip, self.loss_filter),
             "all" if self.schedule.weight_rounds < 0 else f"the first {self.schedule.weight_rounds}",
         )
 
     def _begin(self, n: int, layout: Layout) -> None:
-        self.simplex = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
+        self.simplex = x = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
         self.weights = Weights(self.schedule)
+        _log.info("FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t)
 
     # -- one round ---------------------------------------------------------------------------------------------
 
