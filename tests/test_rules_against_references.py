@@ -79,6 +79,18 @@ def test_caf_is_algorithm_2_with_the_covariance_formed(n, d, f):
     np.testing.assert_allclose(caf(updates, f), reference.caf(updates, f), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rows", "f"),
+    [
+        ([[-3, 3], [0, 1], [1, 2], [-4, 0], [-3, -1]], 2),  # top eigenvalues 4.2, 2.5, 3.0
+        ([[-1, 3], [4, 4], [-2, 3], [0, -3], [-1, 2], [2, -2], [3, -1], [-4, -2]], 3),  # 7.3, 7.6
+    ],
+)
+def test_caf_returns_the_best_mean_it_met_not_the_last(rows, f):
+    updates = np.array(rows, dtype=np.float64)
+    np.testing.assert_allclose(caf(updates, f), reference.caf(updates, f), atol=1e-5)
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 3.0])
 @pytest.mark.parametrize(("n", "d", "f"), SHAPES)
 def test_huber_finds_the_minimum_of_huber_s_loss(n, d, f, threshold):

@@ -32,7 +32,7 @@ def _filter(updates: Floats, f: int) -> Aggregate:
         eigenvalue, projected = _top_direction(squared, c)
         if eigenvalue < least:
             best, least = c / c.sum(), eigenvalue
-        largest = projected[c > 0].max()
+        largest = projected.max()
         if not largest > 0:  # the rows that remain are one and the same
             break
         c = np.where(c > 0, c * np.maximum(0.0, 1.0 - projected / largest), 0.0)
