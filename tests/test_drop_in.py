@@ -78,9 +78,7 @@ def test_flowers_own_fedavg_runs_on_our_client_app():
     settings = Settings(num_silos=10)
     task = load_task("digits", settings.partition_plan(), 0)
     grid = InProcessGrid(our_app, 10, settings.as_config())
-    result = FedAvg().start(
-        grid=grid, initial_arrays=ArrayRecord(task.build_model(0).state_dict()), num_rounds=8
-    )
+    result = FedAvg().start(grid=grid, initial_arrays=ArrayRecord(task.build_model(0).state_dict()), num_rounds=8)
     model = task.build_model(0)
     model.load_state_dict(result.arrays.to_torch_state_dict())
     assert evaluate(model, task, task.load_test())["accuracy"] > 0.8

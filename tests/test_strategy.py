@@ -227,7 +227,11 @@ def test_a_silo_that_ignores_the_hint_and_sends_its_arrays_is_still_right():
 
 
 def test_buffers_are_the_median_of_the_weighted_and_integers_stay_the_servers():
-    start = {"w": np.zeros(4, np.float32), "bn.running_var": np.ones(2, np.float32), "bn.num_batches_tracked": np.int64(0)}
+    start = {
+        "w": np.zeros(4, np.float32),
+        "bn.running_var": np.ones(2, np.float32),
+        "bn.num_batches_tracked": np.int64(0),
+    }
 
     def with_buffers(i, variance):
         def answer(received):

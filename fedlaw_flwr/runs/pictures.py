@@ -110,7 +110,9 @@ def weight_map(events: Sequence[Event]) -> WeightMap | None:
 
 def accuracy_curve(events: Sequence[Event]) -> dict[int, float]:
     """Accuracy on the test set by round, 0 being the untrained model."""
-    return {event["round"]: event["accuracy"] for event in events if event["kind"] == "evaluate" and "accuracy" in event}
+    return {
+        event["round"]: event["accuracy"] for event in events if event["kind"] == "evaluate" and "accuracy" in event
+    }
 
 
 def attackers_of(events: Sequence[Event]) -> dict[str, str]:
@@ -190,7 +192,9 @@ def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> N
         last = f": {percent[-1]:.1f} %" if percent else ": not measured"
         style = {"color": _LINES[number % len(_LINES)], "linestyle": _DASHES[number % len(_DASHES)]}
         marker = "o" if len(curve) < 30 else None
-        axes.plot(rounds, percent, **style, marker=marker, markersize=2.5, linewidth=1.5, label=_plain(label, 40) + last)
+        axes.plot(
+            rounds, percent, **style, marker=marker, markersize=2.5, linewidth=1.5, label=_plain(label, 40) + last
+        )
     axes.set(ylim=(0, 100), xlabel="round", title="accuracy on the test set, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6", linewidth=0.6)

@@ -111,7 +111,9 @@ class FedLAW(MatrixStrategy):
     def _begin(self, n: int, layout: Layout) -> None:
         self.simplex = x = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
         self.weights = Weights(self.schedule)
-        _log.info("FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t)
+        _log.info(
+            "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
+        )
 
     # -- one round ---------------------------------------------------------------------------------------------
 

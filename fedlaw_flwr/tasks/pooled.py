@@ -72,7 +72,7 @@ class PooledTask:
         if self.num_labels == 2 and len(targets.unique()) == 2:
             from sklearn.metrics import roc_auc_score
 
-            found["auc"] = float(roc_auc_score(targets.numpy(), (outputs[:, 1] - outputs[:, 0]).numpy()))
+            found["auc"] = float(roc_auc_score(targets.numpy(), (outputs[:, 1] - outputs[:, 0]).detach().numpy()))
         return found
 
     @cached_property
