@@ -93,6 +93,14 @@ class Settings(BaseModel):
     loss_filter: Flag = True
     thrift: Flag = True
     # the other rules
+    krum_m: Annotated[Whole, Field(ge=0)] = 0
+    bulyan_pool: Annotated[Whole, Field(ge=0)] = 0
+    bulyan_inner: Annotated[Whole, Field(ge=0)] = 0
+    cclip_tau: Annotated[Real, Field(gt=0)] = 10.0
+    cclip_iterations: Annotated[Whole, Field(ge=1)] = 1
+    rfa_nu: Annotated[Real, Field(gt=0)] = 1e-6
+    rfa_iterations: Annotated[Whole, Field(ge=1)] = 3
+    huber_threshold: Annotated[Real, Field(gt=0)] = 0.2
     bucket_size: Annotated[Whole, Field(ge=1)] = 1
     nnm: Flag = False
     beyond_guarantee: Flag = False
@@ -138,9 +146,17 @@ class Settings(BaseModel):
         return self.model_dump(by_alias=True)
 
     def rule_settings(self) -> RuleSettings:
-        """The numbers of the one-exchange rules; Raises ValueError for an impossible max-byzantine."""
+        """The numbers of the one-exchange rules, 0 meaning the rule's own. ValueError for a wrong max-byzantine."""
         return RuleSettings(
             f=byzantine_count(self.max_byzantine, self.num_silos),
+            krum_m=self.krum_m or None,
+            bulyan_pool=self.bulyan_pool or None,
+            bulyan_inner=self.bulyan_inner or None,
+            cclip_tau=self.cclip_tau,
+            cclip_iterations=self.cclip_iterations,
+            rfa_nu=self.rfa_nu,
+            rfa_iterations=self.rfa_iterations,
+            huber_threshold=self.huber_threshold,
             bucket_size=self.bucket_size,
             nnm=self.nnm,
             beyond_guarantee=self.beyond_guarantee,

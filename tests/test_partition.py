@@ -146,5 +146,5 @@ def test_fewer_examples_than_silos_are_refused():
 
 @pytest.mark.parametrize(("count", "how"), [(21, "groups"), (-1, "groups"), (3, "all")])
 def test_a_wrong_choice_of_attackers_is_refused(count, how):
-    with pytest.raises(ValueError, match="attackers of 20|byzantine-chosen='all'"):
+    with pytest.raises(ValueError, match=r"attackers of 20|byzantine-chosen='all'"):
         choose_attackers(20, count, how, 0)

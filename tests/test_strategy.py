@@ -206,7 +206,7 @@ def test_a_claimed_partition_of_another_changes_only_the_order_of_rows():
 
 
 def test_bytes_are_counted_per_exchange_both_ways():
-    _, _, rounds, grid = run(eight(), rounds=1)
+    rounds = run(eight(), rounds=1)[2]
     first, second = rounds[0]["exchanges"]
     assert rounds[0]["bytes-up"] == first["bytes-up"] + second["bytes-up"]
     array = len(record_of(START)["w"].data)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, Vector
 from fedlaw_flwr.rules.interface import PreAggregation
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix, mix
+from fedlaw_flwr.rules.matrix import check_matrix, mix
 
 
 def bucket_mixing(n: int, size: int, random: np.random.Generator) -> Vector:

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.blocks import Floats, Vector
 from fedlaw_flwr.rules.distances import squared_distances
 from fedlaw_flwr.rules.interface import Aggregate, Call, Rows, Rule
 from fedlaw_flwr.rules.krum import DEFINED
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix, sorted_columns
+from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 
 
 def bulyan(updates: Floats, f: int, pool: int | None = None, inner: int | None = None) -> Floats:

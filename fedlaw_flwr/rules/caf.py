@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, Vector
 from fedlaw_flwr.rules.distances import squared_distances
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix
+from fedlaw_flwr.rules.matrix import check_matrix
 
 
 def caf(updates: Floats, f: int) -> Floats:

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, Vector, weighted_sum
 from fedlaw_flwr.rules.distances import squared_distances_to
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix, weighted_sum
+from fedlaw_flwr.rules.matrix import check_matrix
 
 
 def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> Floats:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlaw_flwr.rules.matrix import Floats, Vector, columns
+from fedlaw_flwr.blocks import Floats, Vector, columns
 
 # |x|^2 + |y|^2 - 2xy is wrong by about 1e-15 of its first two terms. Where less than this share of them is left,
 # the distance is taken again from nearer by, so what is kept is good to about nine digits.

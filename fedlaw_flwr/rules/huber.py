@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, weighted_sum
 from fedlaw_flwr.rules.cw_median import coordinate_median
 from fedlaw_flwr.rules.distances import squared_distances_to
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import Floats, check_matrix, weighted_sum
+from fedlaw_flwr.rules.matrix import check_matrix
 
 # A step below this share of the threshold moves the result less than float32 and the data's noise do.
 _SETTLED = 1e-6

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats
 from fedlaw_flwr.rules.interface import ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import Floats, Mask, check_matrix
+from fedlaw_flwr.rules.matrix import Mask, check_matrix
 
 
 def ideal(updates: Floats, honest: Mask) -> Floats:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedlaw_flwr.rules.matrix import Floats, Mask, Vector, weighted_sum
+from fedlaw_flwr.blocks import Floats, Vector, weighted_sum
+from fedlaw_flwr.rules.matrix import Mask
 
 _AT_LEAST = {
     "f": 0,

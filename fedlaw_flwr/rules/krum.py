@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, Vector
 from fedlaw_flwr.rules.distances import squared_distances
 from fedlaw_flwr.rules.interface import Aggregate, Call, Rows, Rule
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix
+from fedlaw_flwr.rules.matrix import check_matrix
 
 # n - f - 2 >= 1: at least one neighbour to be near to.
 DEFINED = Rows("f + 3", lambda f: f + 3)

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Vector = NDArray[np.float64]
+from fedlaw_flwr.blocks import Floats, Vector, columns
+
 Mask = NDArray[np.bool_]
 
-_BLOCK = 2**16
 # Squared distances are sums of squares: entries above this would make them infinite in float64.
 _LARGEST = 1e150
 
@@ -30,20 +29,6 @@ def check_matrix(updates: Floats) -> None:
         if not max(float(row.max()), -float(row.min())) <= _LARGEST:
             bad = int(np.flatnonzero(~(np.abs(row) <= _LARGEST))[0])
             raise ValueError(f"row {i} holds {row[bad]} at coordinate {bad}: every entry must be finite, at most 1e150")
-
-
-def columns(rows: int, width: int) -> Iterator[slice]:
-    """Slices that cover range(width), each about 2**16 numbers over that many rows."""
-    step = max(1, _BLOCK // max(1, rows))
-    return (slice(start, min(start + step, width)) for start in range(0, width, step))
-
-
-def weighted_sum(weights: Vector, updates: Floats) -> Vector:
-    """sum_i w_i x_i, shape (d,), accumulated in float64."""
-    result = np.empty(updates.shape[1])
-    for block in columns(*updates.shape):
-        result[block] = weights @ updates[:, block].astype(np.float64)
-    return result
 
 
 def mix(mixing: Vector, updates: Floats) -> Floats:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats
 from fedlaw_flwr.rules.interface import Aggregate, Call, Rule
 from fedlaw_flwr.rules.krum import DEFINED, GUARANTEE, krum_scores
-from fedlaw_flwr.rules.matrix import Floats
 
 
 def multi_krum(updates: Floats, f: int, m: int | None = None) -> Floats:

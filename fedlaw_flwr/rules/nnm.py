@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats, Vector
 from fedlaw_flwr.rules.distances import squared_distances
 from fedlaw_flwr.rules.interface import PreAggregation
-from fedlaw_flwr.rules.matrix import Floats, Vector, check_matrix, mix
+from fedlaw_flwr.rules.matrix import check_matrix, mix
 
 
 def neighbour_mixing(updates: Floats, f: int) -> Vector:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fedlaw_flwr.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import Floats, check_matrix, sorted_columns
+from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 
 
 def trimmed_mean(updates: Floats, f: int) -> Floats:

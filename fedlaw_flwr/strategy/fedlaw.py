@@ -103,7 +103,7 @@ class FedLAW(MatrixStrategy):
     def summary(self) -> None:
         """Logs the settings that decide what the run can withstand."""
         _log.info(
-            "FedLAW: max-byzantine=%s, lr=%s, beta=%g, variant=%s, clip=%s, loss-filter=%s, weights learned in %s rounds",
+            "FedLAW: max-byzantine=%s, lr=%s, beta=%g, variant=%s, clip=%s, loss-filter=%s, learning w in %s rounds",
             *(self.max_byzantine, self.lr, self.beta, self.variant, self.clip, self.loss_filter),
             "all" if self.schedule.weight_rounds < 0 else f"the first {self.schedule.weight_rounds}",
         )

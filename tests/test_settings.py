@@ -1,0 +1,84 @@
+"""Settings: every wrong one gets a sentence with its name, its value and what is allowed, before anything starts."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fedlaw_flwr.attacks import ATTACKS
+from fedlaw_flwr.attacks.plan import AttackPlan
+from fedlaw_flwr.settings import STRATEGIES, Settings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"num-rounds": 2.5}, r"num-rounds=2\.5: .*integer"),
+        ({"num-rounds": True}, r"num-rounds=True: a number"),
+        ({"num-rounds": "3"}, r"num-rounds='3'"),
+        ({"num-rounds": 0}, r"num-rounds=0: .*greater than or equal to 1"),
+        ({"q": 1.4}, r"q=1\.4: .*less than or equal to 1"),
+        ({"q": float("nan")}, r"q=nan"),
+        ({"lr": 0.0}, r"lr=0\.0: .*greater than 0"),
+        ({"max-byzantine": 30}, r"max-byzantine=30 of n=20 silos: 2b\+2 <= n is needed, so at most 9"),
+        ({"max-byzantine": 0.6}, r"max-byzantine=0\.6"),
+        ({"max-byzantine": "4"}, r"max-byzantine='4': a count \(4\) or a fraction"),
+        ({"strategy": "fedlow"}, r"strategy='fedlow': .*did you mean 'fedlaw'"),
+        ({"task": "digit"}, r"task='digit': .*did you mean 'digits'"),
+        ({"attack": "inverse"}, r"'inverse' is not one of none, "),
+        ({"attack": "label_flipping:x"}, r"'x' is neither a count"),
+        ({"attack": "label_flipping", "byzantine": 20}, r"20 attackers of 20 silos leave nobody honest"),
+        ({"s": 4, "t": 0.1}, r"s=4, t=0\.1: s\*t = 0\.4 < 1"),
+        ({"s": 21}, r"s=21"),
+        ({"clip": "hard"}, r"clip='hard': allowed are rank, none, oracle"),
+        ({"loss-at": "end"}, r"loss-at='end': allowed are trained, received"),
+        ({"data-dir": "/no/such/folder"}, r"data-dir='/no/such/folder': there is no such folder"),
+        ({"strategy": "bulyan", "max-byzantine": 5}, r"bulyan with f=5 needs n >= 4f \+ 3 = 23"),
+        ({"nun-rounds": 3}, r"nun-rounds: there is no such setting; did you mean 'num-rounds'"),
+        ({"thrift": "yes"}, r"thrift='yes'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(values, said):
+    with pytest.raises(SettingsError, match=said):
+        Settings.read(values)
+
+
+def test_every_wrong_setting_gets_its_own_line():
+    with pytest.raises(SettingsError) as found:
+        Settings.read({"num-rounds": 2.5, "q": 1.4})
+    assert len(str(found.value).splitlines()) == 2
+
+
+def test_settings_survive_the_way_to_a_file_and_back():
+    settings = Settings.read({"q": 0.9, "attack": "label_flipping:0.1,inverse_gradient:2", "clip": 3.5})
+    assert Settings.read(settings.as_config()) == settings
+
+
+def test_whole_numbers_are_taken_where_a_real_one_is_expected():
+    assert Settings.read({"q": 1, "lr": 1}).lr == 1.0
+
+
+def test_flwrs_run_config_lists_every_setting_with_its_default():
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())
+    assert project["tool"]["flwr"]["app"]["config"] == Settings().as_config()
+
+
+def test_every_strategy_can_be_named_where_its_condition_holds():
+    for name in STRATEGIES:
+        assert Settings.read({"strategy": name, "max-byzantine": 2}).strategy == name
+
+
+def test_a_mix_of_attacks_gives_each_its_share_and_no_silo_two():
+    plan = AttackPlan.read("label_flipping:0.2,inverse_gradient:3", 0.0, 20, "groups", 0)
+    assert len(plan.members("label_flipping")) == 4 and len(plan.members("inverse_gradient")) == 3
+    assert len(plan.attackers) == 7
+
+
+def test_no_attack_means_nobody_attacks():
+    plan = AttackPlan.read("none", 0.4, 20, "groups", 0)
+    assert plan.attackers == frozenset() and plan.attack_of(3) is None
+
+
+def test_every_attack_can_be_planned():
+    for name in ATTACKS:
+        assert len(AttackPlan.read(name, 0.25, 20, "random", 1).members(name)) == 5
