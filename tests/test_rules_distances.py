@@ -57,7 +57,7 @@ def test_symmetric_and_independent_of_how_columns_are_cut(monkeypatch):
     updates = np.random.default_rng(5).normal(size=(7, 101))
     whole = squared_distances(updates)
     assert (whole == whole.T).all()
-    monkeypatch.setattr("fedlaw_flwr.rules.matrix._BLOCK", 21)  # three columns a block
+    monkeypatch.setattr("fedlaw_flwr.blocks._BLOCK", 21)  # three columns a block
     np.testing.assert_allclose(squared_distances(updates), whole, rtol=1e-13)
 
 

@@ -152,7 +152,7 @@ def test_columns_are_cut_into_blocks_without_a_seam(name, monkeypatch):
     updates = np.random.default_rng(1).normal(size=(11, 50))
     honest = np.arange(11) > 1
     whole = run(name, updates, honest, 2)
-    monkeypatch.setattr("fedlaw_flwr.rules.matrix._BLOCK", 77)  # seven columns of eleven rows
+    monkeypatch.setattr("fedlaw_flwr.blocks._BLOCK", 77)  # seven columns of eleven rows
     np.testing.assert_allclose(run(name, updates, honest, 2).update, whole.update, atol=1e-9)
 
 

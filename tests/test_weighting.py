@@ -225,6 +225,8 @@ def test_the_best_silos_take_t_each_and_of_equal_losses_the_first_comes_first():
     assert least_loss(np.array([3.0, 1.0, 2.0, 1.0]), 3, 0.4).tolist() == pytest.approx([0, 0.4, 0.2, 0.4])
     assert least_loss(np.full(5, 2.0), 3, 0.5).tolist() == [0.5, 0.5, 0, 0, 0]
     assert least_loss(np.array([9.0]), 1, 1.0).tolist() == [1.0]
+    many = np.tile([1.0, 0.0], 200)  # enough for a sort that is not stable to show it
+    assert np.flatnonzero(least_loss(many, 100, 0.01)).tolist() == list(range(1, 200, 2))
 
 
 def test_rounding_makes_nobody_a_carrier():

@@ -24,10 +24,10 @@ Event = Mapping[str, Any]
 _WIDTH, _SIZE, _DPI = 9.0, 9, 200
 # Above this many silos a name a row cannot be read; the two groups are named instead.
 _NAMED = 40
-_INK, _ATTACKER, _ABSENT = "#222222", "#b3261e", "#d0d0d0"
+_INK, _ATTACKER, _ABSENT, _FIXED = "#222222", "#b3261e", "#d0d0d0", "#e08e00"
 _LINES = ("#1f5fa8", "#c2571a", "#3c7d3c", "#7b4ea3", "#8a6d00", "#555555")
 _DASHES = ("-", "--", "-.", ":")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": _SIZE,
     "axes.titlesize": _SIZE,
     "axes.edgecolor": "#888888",
@@ -190,10 +190,15 @@ def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> N
     for number, (label, curve) in enumerate(curves.items()):
         rounds, percent = list(curve), [100 * value for value in curve.values()]
         last = f": {percent[-1]:.1f} %" if percent else ": not measured"
-        style = {"color": _LINES[number % len(_LINES)], "linestyle": _DASHES[number % len(_DASHES)]}
-        marker = "o" if len(curve) < 30 else None
         axes.plot(
-            rounds, percent, **style, marker=marker, markersize=2.5, linewidth=1.5, label=_plain(label, 40) + last
+            rounds,
+            percent,
+            color=_LINES[number % len(_LINES)],
+            linestyle=_DASHES[number % len(_DASHES)],
+            linewidth=1.5,
+            marker="o" if len(curve) < 30 else None,
+            markersize=2.5,
+            label=_plain(label, 40) + last,
         )
     axes.set(ylim=(0, 100), xlabel="round", title="accuracy on the test set, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -210,7 +215,7 @@ def _draw_weights(axes: "Axes", weights: WeightMap, of: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     n, first, last = len(weights.silos), weights.rounds[0], weights.rounds[-1]
-    blues = ListedColormap(colormaps["Blues"](np.linspace(0.18, 1.0, 256)))
+    blues = ListedColormap(colormaps["Blues"](np.linspace(0.18, 0.85, 256)))
     image = axes.imshow(
         weights.weights,
         aspect="auto",
@@ -228,8 +233,8 @@ def _draw_weights(axes: "Axes", weights: WeightMap, of: str) -> None:
         axes.axhline(n - weights.attackers - 0.5, color=_ATTACKER, linewidth=1.2)
     legend = "white: no weight   grey: no answer or no step"
     if weights.fixed_after is not None:
-        axes.axvline(weights.fixed_after + 0.5, color=_INK, linewidth=1, linestyle=":")
-        legend += "\nright of the dots: weights no longer learned"
+        axes.axvline(weights.fixed_after + 0.5, color=_FIXED, linewidth=1.2, linestyle="--")
+        legend += "\nright of the dashes: weights no longer learned"
     axes.set_xlabel(f"round\n{legend}")
     below = " (attackers below the line, in red)" if weights.attackers else ""
     axes.set_title(f"weight of each silo{f', {_plain(of, 30)}' if of else ''}{below}", parse_math=False)

@@ -1,0 +1,119 @@
+"""How a run's report looks: one HTML page that needs nothing from anywhere, as a Jinja template for `report.py`."""
+
+TEMPLATE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ page.title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto; max-width: 76rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .5rem; }
+p, li { max-width: 60rem; overflow-wrap: anywhere; }
+.story { font-size: 1.05rem; margin: .4rem 0; }
+.alarm { border-left: 4px solid #b3261e; padding: .4rem .8rem; background: #fbeeed; }
+.note { color: #555; }
+.picture svg { width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; line-height: 1.4; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #e3e3e3; }
+th { border-bottom: 1px solid #888; vertical-align: bottom; font-weight: 600; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.name { max-width: 14rem; overflow-wrap: anywhere; }
+td.text { min-width: 22rem; max-width: 44rem; overflow-wrap: anywhere; }
+tr.loss td { background: #fbeeed; }
+tr.total td { border-top: 1px solid #888; font-weight: 600; }
+tr.changed td { font-weight: 600; }
+@media print {
+  body { margin: 0; max-width: none; font-size: 10pt; }
+  .wide { overflow: visible; }
+  table { font-size: 7pt; }
+  th, td { padding: .1rem .3rem; }
+  td.text { min-width: 0; }
+  tr, .picture { break-inside: avoid; }
+  h2 { break-after: avoid; }
+}
+</style>
+</head>
+<body>
+<h1>{{ page.title }}</h1>
+{% if page.alarm %}<p class="alarm">{{ page.alarm }}</p>{% endif %}
+{% for sentence in page.story %}<p class="story">{{ sentence }}</p>
+{% endfor %}
+{% for warning in page.warnings %}<p class="note">Warned before the start: {{ warning }}.</p>
+{% endfor %}
+{% if page.picture %}<div class="picture">{{ page.picture }}</div>{% endif %}
+
+{% if page.silos %}
+<h2>Silos</h2>
+<p class="note">{{ page.legend }}</p>
+<div class="wide"><table>
+<tr><th>Silo</th>{% if page.attack_known %}<th>Attack</th>{% endif %}<th>Outcome</th>
+{% if page.has_weights %}<th class="n">Final weight</th><th class="n">First round without</th>
+<th class="n">Rounds without</th>{% endif %}
+<th class="n">Set aside</th><th class="n">Silent</th><th class="n">Clipped</th><th class="n">Loss raised</th>
+<th class="n">Median loss</th><th>Why</th></tr>
+{% for silo in page.silos %}
+<tr{% if silo.is_loss %} class="loss"{% endif %}><td class="name">{{ silo.name }}</td>
+{% if page.attack_known %}<td>{{ silo.attack or "" }}</td>{% endif %}<td>{{ silo.outcome }}</td>
+{% if page.has_weights %}<td class="n">{{ "" if silo.weight is none else "%.4f" | format(silo.weight) }}</td>
+<td class="n">{{ silo.first_without or "" }}</td><td class="n">{{ silo.rounds_without or "" }}</td>{% endif %}
+<td class="n">{{ silo.quarantined or "" }}</td><td class="n">{{ silo.silent or "" }}</td>
+<td class="n">{{ silo.clipped or "" }}</td><td class="n">{{ silo.raised or "" }}</td>
+<td class="n">{{ "" if silo.median_loss is none else "%.3f" | format(silo.median_loss) }}</td>
+<td class="text">{{ silo.why }}</td></tr>
+{% endfor %}
+</table></div>
+{% for note in page.notes %}<p class="note">{{ note }}</p>
+{% endfor %}
+{% endif %}
+
+<h2>What the gate set aside, and who was silent</h2>
+{% if page.gate %}
+<div class="wide"><table>
+<tr><th>Rounds</th><th class="n">Times</th><th class="n">Exchange</th><th>Silo</th><th>What</th><th>Reason</th></tr>
+{% for row in page.gate %}
+<tr><td>{{ row.rounds }}</td><td class="n">{{ row.times }}</td><td class="n">{{ row.exchange }}</td>
+<td class="name">{{ row.silo }}</td><td>{{ row.what }}</td><td class="text">{{ row.reason }}</td></tr>
+{% endfor %}
+</table></div>
+{% if page.gate_more %}<p class="note">{{ page.gate_more }} more are in events.jsonl.</p>{% endif %}
+{% else %}<p>Nothing: every reply passed and no silo was silent.</p>{% endif %}
+
+<h2>Rounds in which the model was held</h2>
+{% if page.held %}
+<div class="wide"><table>
+<tr><th>Rounds</th><th>Why the model did not move</th></tr>
+{% for rounds, reason in page.held %}<tr><td>{{ rounds }}</td><td class="text">{{ reason }}</td></tr>
+{% endfor %}
+</table></div>
+{% else %}<p>None.</p>{% endif %}
+
+<h2>Bytes and seconds</h2>
+{% if page.costs %}
+<div class="wide"><table>
+<tr><th></th><th class="n">Times</th><th class="n">Replies used</th><th class="n">Set aside</th><th class="n">Silent</th>
+<th class="n">To the silos</th><th class="n">From the silos</th><th class="n">Seconds</th></tr>
+{% for cost in page.costs %}
+<tr{% if loop.last %} class="total"{% endif %}><td>{{ cost.name }}</td><td class="n">{{ cost.times }}</td>
+<td class="n">{{ cost.answered }}</td><td class="n">{{ cost.rejected }}</td><td class="n">{{ cost.silent }}</td>
+<td class="n">{{ cost.bytes_down | bytes }}</td><td class="n">{{ cost.bytes_up | bytes }}</td>
+<td class="n">{{ "%.1f" | format(cost.seconds) }}</td></tr>
+{% endfor %}
+</table></div>
+{% else %}<p>No round was completed.</p>{% endif %}
+
+<h2>Settings</h2>
+<p class="note">Bold: not the default, which is given beside it.</p>
+<div class="wide"><table>
+{% for name, value, default in page.settings %}
+<tr{% if default is not none %} class="changed"{% endif %}><td>{{ name }}</td><td class="name">{{ value }}</td>
+<td>{{ "" if default is none else default }}</td></tr>
+{% endfor %}
+</table></div>
+</body>
+</html>
+"""
