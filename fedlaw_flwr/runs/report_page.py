@@ -1,4 +1,96 @@
-"""How a run's report looks: one HTML page that needs nothing from anywhere, as a Jinja template for `report.py`."""
+"""The report of a run as a page: what it shows, and one HTML file that needs nothing from anywhere to show it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedlaw_flwr.runs.pictures import report_extra
+
+
+def render(page: "Page") -> str:
+    """The page as HTML. Silos' names and reasons come from anyone: all but our own picture is escaped."""
+    with report_extra():
+        import jinja2
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["bytes"] = readable_bytes
+    return environment.from_string(TEMPLATE).render(page=page)
+
+
+def readable_bytes(count: int) -> str:
+    """12.3 MB for 12300000; nothing for 0."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B" if count else ""
+
+
+@dataclass(frozen=True)
+class SiloRow:
+    """One silo over a whole run. weight: at the end, None if it was not there; attack: None if it is not known to."""
+
+    name: str
+    attack: str | None
+    outcome: str
+    is_loss: bool
+    weight: float | None
+    first_without: int | None
+    rounds_without: int
+    quarantined: int
+    silent: int
+    clipped: int
+    raised: int
+    median_loss: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One silo set aside ("quarantine") or silent for one reason, in these rounds."""
+
+    rounds: str
+    times: int
+    exchange: int
+    silo: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes and seconds of one kind of exchange over the run, of the server's own work, or of all of it."""
+
+    name: str
+    times: int
+    answered: int = 0
+    rejected: int = 0
+    silent: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the report says, in its order; the template only formats it."""
+
+    title: str
+    alarm: str
+    story: Sequence[str]
+    warnings: Sequence[str]
+    picture: str
+    legend: str
+    attack_known: bool
+    has_weights: bool
+    silos: Sequence[SiloRow]
+    notes: Sequence[str]
+    gate: Sequence[GateRow]
+    gate_more: int
+    held: Sequence[tuple[str, str]]
+    costs: Sequence[Cost]
+    settings: Sequence[tuple[str, Any, Any]]
+
 
 TEMPLATE = """\
 <!DOCTYPE html>
@@ -45,7 +137,7 @@ tr.changed td { font-weight: 600; }
 {% endfor %}
 {% for warning in page.warnings %}<p class="note">Warned before the start: {{ warning }}.</p>
 {% endfor %}
-{% if page.picture %}<div class="picture">{{ page.picture }}</div>{% endif %}
+{% if page.picture %}<div class="picture">{{ page.picture | safe }}</div>{% endif %}
 
 {% if page.silos %}
 <h2>Silos</h2>
