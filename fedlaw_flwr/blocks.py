@@ -37,6 +37,12 @@ def weighted_sum(weights: Vector, rows: Floats) -> Vector:
     return result
 
 
+def scale(row: Floats, factor: float) -> None:
+    """row *= factor, in place, each product rounded once to the row's dtype."""
+    for block in columns(1, row.size):
+        row[block] = row[block].astype(np.float64) * factor
+
+
 def norm(row: Floats) -> float:
     """The l2 norm of one row (d,); not finite if any entry is not."""
     squares = 0.0

@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.gate import Rejected
@@ -17,7 +17,11 @@ Ledger = Callable[[Mapping[str, Any]], None]
 """Where what happened is written: called with one event, a mapping with a `kind`, as it happens."""
 
 _log = logging.getLogger("flwr")
+_T = TypeVar("_T")
+_OUTAGE = (httpx.TransportError, ConnectionError, TimeoutError)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+# A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
+_STALL = 5.0
 # A reply may be pulled this long after the deadline of its exchange before Flower itself drops it.
 _GRACE = 120.0
 
@@ -49,45 +53,85 @@ def exchange(
     config: Mapping[str, Any],
     receive: Callable[[Ask, RecordDict], None],
     timeout: float,
+    message_type: str = MessageType.TRAIN,
 ) -> Outcome:
     """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
 
     config: must have `server-round` and `exchange`; each silo's `reply` is added. timeout: seconds until whoever has
-    not answered is silent for this exchange. Whatever `receive` raises sets that silo aside ("rejected") with the
-    reason; an error reply or none makes it "silent". Neither ends the exchange.
-    A reply is dropped before the next is pulled: at no time is more than one held here.
+    not answered is silent for this exchange; up to two minutes in which the SuperLink itself did not answer are added.
+    Whatever `receive` raises sets that silo aside ("rejected") with the reason; an error reply or none makes it
+    "silent". Neither ends the exchange. A reply is dropped before the next is pulled: no two are ever held here.
     """
     started = time.monotonic()
     outcome = Outcome()
-    waiting = _push(grid, asks, arrays, config, timeout, outcome)
-    pause = _SHORTEST_PAUSE
+    waiting = _push(grid, asks, arrays, config, timeout, message_type, outcome)
+    pause, lost = _SHORTEST_PAUSE, 0.0
     while waiting:
-        overdue = time.monotonic() - started >= timeout
-        arrived = 0
-        for message_id, ask in list(waiting.items()):
-            try:
-                pulled = list(grid.pull_messages([message_id]))
-            except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
-                _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
-                break
-            except Exception as error:  # the reply itself cannot be read: that silo's doing, and no one else's
-                outcome.rejected[ask.silo] = f"its reply cannot be read ({type(error).__name__})"
-            else:
-                if not pulled:
-                    continue
-                _take(pulled[0], ask, receive, outcome)
-            arrived += 1
-            del waiting[message_id]
+        deadline = started + timeout + min(lost, _GRACE)
+        overdue = time.monotonic() >= deadline
+        before = time.monotonic()
+        arrived, stalled, reachable = _pass_over(grid, waiting, receive, outcome)
         if waiting and overdue:
             break
         if waiting:
             # Replies come in bursts: ask often while they come, seldom while silos train.
             pause = _SHORTEST_PAUSE if arrived else min(2 * pause, _LONGEST_PAUSE)
-            time.sleep(min(pause, max(0.0, started + timeout - time.monotonic())))
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())) if reachable else pause)
+        lost += stalled if reachable else time.monotonic() - before
     for ask in waiting.values():
-        outcome.silent[ask.silo] = f"no answer within {timeout:g} s"
+        outcome.silent.setdefault(ask.silo, f"no answer within {timeout:g} s")
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def patiently(call: Callable[[], _T], timeout: float) -> _T:
+    """call(), again and again while the SuperLink cannot be reached, for at most `timeout` seconds."""
+    started = time.monotonic()
+    while True:
+        try:
+            return call()
+        except _OUTAGE as error:
+            if time.monotonic() - started >= timeout:
+                raise
+            _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
+            time.sleep(_LONGEST_PAUSE)
+
+
+def payload_bytes(content: Mapping[str, Any]) -> int:
+    """The bytes of a message's records: array data as serialised, numbers as 8, texts and names as UTF-8."""
+    total = 0
+    for name, record in content.items():
+        total += len(name.encode())
+        for key, value in record.items():
+            total += len(key.encode()) + (len(value.data) if isinstance(value, Array) else _size(value))
+    return total
+
+
+def _pass_over(
+    grid: Grid, waiting: dict[str, Ask], receive: Callable[[Ask, RecordDict], None], outcome: Outcome
+) -> tuple[int, float, bool]:
+    """One pull for each reply waited for: how many came, seconds lost to stalls, whether the SuperLink answers."""
+    arrived, stalled = 0, 0.0
+    for message_id, ask in list(waiting.items()):
+        began = time.monotonic()
+        try:
+            pulled = list(grid.pull_messages([message_id]))
+        except _OUTAGE as error:
+            _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
+            return arrived, stalled, False
+        except httpx.HTTPStatusError:
+            continue  # the SuperLink is there and cannot give out this one reply; the others need not wait for it
+        except Exception as error:  # the reply itself cannot be read: that silo's doing, and no one else's
+            outcome.rejected[ask.silo] = f"its reply cannot be read ({type(error).__name__})"
+        else:
+            took = time.monotonic() - began
+            stalled += took if took > _STALL else 0.0
+            if not pulled:
+                continue
+            _take(pulled.pop(0), ask, receive, outcome)
+        arrived += 1
+        del waiting[message_id]
+    return arrived, stalled, True
 
 
 def _push(
@@ -96,17 +140,17 @@ def _push(
     arrays: ArrayRecord,
     config: Mapping[str, Any],
     timeout: float,
+    message_type: str,
     outcome: Outcome,
 ) -> dict[str, Ask]:
     """Sends every message in one push; returns the asks by the id under which their reply can be pulled."""
     messages = []
     for ask in asks:
-        record = ConfigRecord({**config, "reply": ask.reply})
-        content = RecordDict({"arrays": arrays, "config": record})
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, "reply": ask.reply})})
         group = str(config["server-round"])
-        messages.append(Message(content, ask.silo.node_id, MessageType.TRAIN, ttl=timeout + _GRACE, group_id=group))
-        outcome.bytes_down += arrays.count_bytes() + record.count_bytes()
-    sent = set(grid.push_messages(messages))
+        messages.append(Message(content, ask.silo.node_id, message_type, ttl=timeout + _GRACE, group_id=group))
+        outcome.bytes_down += payload_bytes(content)
+    sent = set(patiently(lambda: list(grid.push_messages(messages)), timeout))
     waiting = {}
     for ask, message in zip(asks, messages, strict=True):
         if message.metadata.message_id in sent:
@@ -117,13 +161,12 @@ def _push(
 
 
 def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None], outcome: Outcome) -> None:
-    if message.has_error():
-        outcome.silent[ask.silo] = f"error {message.error.code}: {_one_line(message.error.reason)}"
-        return
     try:
-        content = message.content
-        outcome.bytes_up += sum(record.count_bytes() for record in content.values())
-        receive(ask, content)
+        if message.has_error():
+            outcome.silent[ask.silo] = f"error {message.error.code}: {_one_line(message.error.reason or 'no reason')}"
+            return
+        outcome.bytes_up += payload_bytes(message.content)
+        receive(ask, message.content)
     except Rejected as reason:
         outcome.rejected[ask.silo] = str(reason)
     except Exception as error:  # decoding happens inside the gate: what it raises is the sender's fault
@@ -132,6 +175,14 @@ def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None]
         outcome.answered.append(ask.silo)
 
 
+def _size(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(_size(item) for item in value)
+    if isinstance(value, str):
+        return len(value.encode())
+    return len(value) if isinstance(value, bytes) else 8
+
+
 def _one_line(text: object) -> str:
-    """What a silo said, cut and on one line: it goes into a log that people read."""
-    return " ".join(str(text).split())[:160]
+    """What a silo said, cut, on one line and without control characters: it goes into a log that people read."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)[:1000]).split())[:160]

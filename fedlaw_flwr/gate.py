@@ -14,6 +14,8 @@ from fedlaw_flwr.layout import Layout, Model, Slot
 # np.save writes at most this much before the numbers of a plain array (header of 64 to 128 bytes, and room).
 _HEADER = 4096
 _SHOWN = 60
+# No loss of any use is larger, and scores made of such losses stay finite.
+_LARGEST_LOSS = 1e30
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
 
 
@@ -34,6 +36,8 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
         raise Rejected("the loss is beyond the largest float") from error
     if not math.isfinite(loss):
         raise Rejected(f"the loss is {loss}")
+    if abs(loss) > _LARGEST_LOSS:
+        raise Rejected(f"the loss {loss:.6g} is beyond {_LARGEST_LOSS:g}")
     if floor is not None and loss < floor:
         raise Rejected(f"the loss {loss:.6g} is below the floor {floor:g}")
     return loss

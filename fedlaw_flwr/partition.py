@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from fedlaw_flwr import seeding
 
 KINDS = ("q-groups", "dirichlet", "iid")
+# Beyond it a Dirichlet draw is iid to six digits; far beyond, the sum of its gammas overflows.
+_MOST_CONCENTRATED = 1e6
 Indices = NDArray[np.intp]
 
 
@@ -23,8 +25,10 @@ def group_of(silo: int, num_silos: int, num_groups: int) -> int:
 
 
 def members(group: int, num_silos: int, num_groups: int) -> tuple[int, ...]:
-    """The silos of a group."""
-    return tuple(silo for silo in range(num_silos) if group_of(silo, num_silos, num_groups) == group)
+    """The silos of a group, neighbours: the inverse of `group_of`."""
+    size, longer = divmod(num_silos, num_groups)
+    first = group * size + min(group, longer)
+    return tuple(range(first, first + size + (group < longer)))
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,16 @@ class Partition:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"partition={self.kind!r}: allowed are {', '.join(KINDS)}")
-        if self.num_silos < 1:
-            raise ValueError(f"num-silos={self.num_silos}: at least 1 silo is needed")
+        if not isinstance(self.num_silos, int) or self.num_silos < 1:
+            raise ValueError(f"num-silos={self.num_silos}: a whole number from 1 up is needed")
         if not 0 <= self.q <= 1:
             raise ValueError(f"q={self.q}: a probability in [0, 1] is needed")
-        if not (np.isfinite(self.concentration) and self.concentration > 0):
-            raise ValueError(f"concentration={self.concentration}: a finite number above 0 is needed")
+        if not 0 < self.concentration <= _MOST_CONCENTRATED:
+            raise ValueError(
+                f"concentration={self.concentration}: a number above 0 and at most {_MOST_CONCENTRATED:g} is needed"
+            )
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed}: a whole number from 0 up is needed")
 
     def num_groups(self, num_labels: int) -> int:
         """How many groups the silos form: one a label, or one a silo where there are fewer silos."""
@@ -62,9 +70,15 @@ class Partition:
     def deal(self, labels: NDArray[np.integer], num_labels: int) -> list[Indices]:
         """The indices of `labels` each silo holds, ascending: disjoint, and every example once.
 
-        A silo the draw left empty is given one example of whoever has most, so that every silo can train. Raises
-        ValueError where there are fewer examples than silos.
+        A silo the draw left empty is given one example of whoever has most, so that every silo can train: with few
+        labels Dirichlet draws leave silos out often, and hold others of one example anyway. Raises ValueError where
+        there are fewer examples than silos, or a label outside 0 .. num_labels - 1.
         """
+        if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
+            raise ValueError(
+                f"labels run from {labels.min()} to {labels.max()}: with {num_labels} labels, allowed are 0 to "
+                f"{num_labels - 1}"
+            )
         if labels.size < self.num_silos:
             raise ValueError(f"num-silos={self.num_silos}: only {labels.size} examples to deal, every silo needs one")
         rng = seeding.generator(self.seed, "partition")
@@ -79,6 +93,21 @@ class Partition:
         order = np.argsort(owner, kind="stable")
         counts = np.bincount(owner, minlength=self.num_silos)
         return [np.asarray(part, dtype=np.intp) for part in np.split(order, np.cumsum(counts)[:-1])]
+
+    def honest_share(self, attackers: Collection[int], num_labels: int) -> NDArray[np.float64]:
+        """The expected share of each label's examples that silos other than the attackers hold, shape (L,).
+
+        q-groups: sum over groups g of P(l goes to g) h_g, with P as the class says and h_g the share of g's silos
+        that are honest. dirichlet and iid: h, the share of all silos that are honest.
+        """
+        honest = np.array([silo not in attackers for silo in range(self.num_silos)], dtype=np.float64)
+        groups = self.num_groups(num_labels)
+        if self.kind != "q-groups" or groups == 1:
+            return np.full(num_labels, honest.mean())
+        h = np.array([honest[list(members(g, self.num_silos, groups))].mean() for g in range(groups)])
+        home = h[np.arange(num_labels) % groups]
+        share: NDArray[np.float64] = self.q * home + (1 - self.q) / (groups - 1) * (h.sum() - home)
+        return share
 
     def _by_groups(self, labels: NDArray[np.integer], num_labels: int, rng: np.random.Generator) -> Indices:
         groups = self.num_groups(num_labels)
@@ -104,11 +133,12 @@ class Partition:
         return owner
 
 
-def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_groups: int = 10) -> tuple[int, ...]:
+def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_labels: int) -> tuple[int, ...]:
     """The silos that attack, in the order they were chosen.
 
-    "groups": whole groups in random order until `count` is reached, the last one in part (FedLAW, 5.1); "random":
-    any `count` silos. Raises ValueError for another way or a count outside 0 .. num_silos.
+    "groups": whole groups (those of q-groups with num_labels labels) in random order until `count` is reached, the
+    last one in part (FedLAW, 5.1); "random": any `count` silos. Of one seed, a smaller choice is the beginning of a
+    larger one. Raises ValueError for another way or a count outside 0 .. num_silos.
     """
     if not 0 <= count <= num_silos:
         raise ValueError(f"{count} attackers of {num_silos} silos: allowed are 0 to {num_silos}")
@@ -117,13 +147,16 @@ def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_groups
         return tuple(int(silo) for silo in rng.permutation(num_silos)[:count])
     if how != "groups":
         raise ValueError(f"byzantine-chosen={how!r}: allowed are groups, random")
-    groups = min(num_silos, num_groups)
+    groups = min(num_silos, num_labels)
     order = [silo for group in rng.permutation(groups) for silo in members(int(group), num_silos, groups)]
     return tuple(order[:count])
 
 
 def labels_without_honest_home(num_silos: int, num_labels: int, attackers: Collection[int]) -> tuple[int, ...]:
-    """The labels l whose whole home group attacks: no honest silo holds its share q of them."""
+    """The labels l whose whole home group attacks, so that the share q of their examples is in attackers' hands.
+
+    What the honest have left of them, `Partition.honest_share` says.
+    """
     groups = min(num_silos, num_labels)
     lost = {g for g in range(groups) if set(members(g, num_silos, groups)) <= set(attackers)}
     return tuple(label for label in range(num_labels) if label % groups in lost)

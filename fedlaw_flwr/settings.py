@@ -128,6 +128,10 @@ class Settings(BaseModel):
             Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
         else:
             check(self.strategy, self.num_silos, self.rule_settings())
+        if self.weight_rounds == 0 and self.refresh_every == 0 and self.strategy == "fedlaw":
+            raise ValueError(
+                'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
+            )
         self.attack_plan()
         if self.data_dir and not Path(self.data_dir).expanduser().is_dir():
             raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")

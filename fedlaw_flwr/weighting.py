@@ -149,13 +149,17 @@ class Weights:
         everyone = sum(self._standing.values())
         return 1.0 - float(self._held(list(silos)).sum()) / everyone if everyone > 0 else 1.0
 
-    def learn(self, silos: Sequence[Hashable], w: Vector, dodged: Collection[Hashable], round_number: int) -> None:
-        """Takes the new w (m,) of the silos scored; those that dodged the score lose theirs until scored again.
+    def dodge(self, silos: Collection[Hashable]) -> None:
+        """Takes all standing from silos that gave an update and would not be scored, until they are scored again."""
+        if self._standing is not None:
+            self._standing.update((silo, 0.0) for silo in silos)
+
+    def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int) -> None:
+        """Takes the new w (m,) of the silos scored.
 
         If the next round is a held one, only the silos scored now carry weight into it.
         """
         standing = dict(self._standing or {})
-        standing.update((silo, 0.0) for silo in dodged)
         standing.update((silo, float(weight)) for silo, weight in zip(silos, w, strict=True))
         self._learned, self._again = round_number, False
         if not self._schedule.learns(round_number + 1):

@@ -320,7 +320,7 @@ def test_a_float64_buffer_beyond_float32_is_not_an_infinite_buffer_of_a_float32_
 # -- losses and claims -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [0.0, -0.0, 1e-300, 3, 1.7e308, np.float64(2.5)])
+@pytest.mark.parametrize("loss", [0.0, -0.0, 1e-300, 3, 1e30, np.float64(2.5)])
 def test_any_finite_number_from_the_floor_up_is_a_loss(loss):
     assert read_loss(reply(loss=loss), "loss", 0.0) == loss
 
@@ -333,6 +333,7 @@ def test_any_finite_number_from_the_floor_up_is_a_loss(loss):
         (float("nan"), "the loss is nan"),
         (float("inf"), "the loss is inf"),
         (float("-inf"), "the loss is -inf"),
+        (1.7e308, "the loss 1.7e+308 is beyond 1e+30"),
         (10**400, "the loss is beyond the largest float"),
         ([1.0, 2.0], "no number under the loss key 'loss' (metrics: 'loss', 'num-examples')"),
         ([], "no number under the loss key 'loss' (metrics: 'loss', 'num-examples')"),

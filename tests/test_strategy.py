@@ -366,3 +366,72 @@ def test_silos_that_do_not_come_online_are_counted_in_the_error():
     grid.online = {0, 1, 2}
     with pytest.raises(TimeoutError, match="3 silos are online after 5 s and 8 are needed"):
         run(None, grid=grid, num_silos=8)
+
+
+def test_a_silo_that_holds_all_weight_and_dodges_every_score_loses_it_and_the_run_goes_on():
+    def greedy(received):
+        if received.exchange == 2 and received.round > 1:
+            return None
+        arrays = None if received.reply == "loss" else {"w": received.arrays["w"] + np.float32(0.1)}
+        return reply(arrays, 0.0, partition=3)
+
+    _, _, rounds, _ = run(eight(s3=greedy), max_byzantine=1, t=1.0, beta=5.0, loss_filter=False)
+    assert weights(rounds[0])["silo 3"] == 1
+    assert rounds[1]["held"] and rounds[1]["dodged"] == ["silo 3"]
+    assert not rounds[2]["held"] and weights(rounds[2])["silo 3"] == 0
+
+
+def test_losses_and_updates_of_any_size_cannot_end_the_run():
+    def vast(received):
+        arrays = None if received.reply == "loss" else {"w": np.full(4, 3e38, np.float32)}
+        return reply(arrays, 1e30, partition=5)
+
+    _, _, rounds, _ = run(eight(s5=vast), beta=2.0, clip="none")
+    assert len(rounds) == 4 and np.isfinite(rounds[-1]["scores"]).all()
+
+
+@pytest.mark.parametrize("clip", ["rank", "none"])
+def test_no_bit_of_a_score_depends_on_which_reply_comes_first(clip):
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        late = dict(enumerate(rng.permutation(8)))
+        grid = ScriptedGrid(eight(s3=inverse(3)), late=lambda r, late=late: int(late[r.silo]))
+        found.append([event["scores"] for event in run(None, grid=grid, clip=clip)[2]])
+    assert all(scores == found[0] for scores in found)
+
+
+def test_a_strategy_can_be_started_again_on_another_model():
+    strategy = FedLAW(max_byzantine=1, lr=0.1, wait=5.0)
+    grid = ScriptedGrid(
+        [lambda r, i=i: reply({k: v * 0.9 for k, v in r.arrays.items()}, 1.0, partition=i) for i in range(6)]
+    )
+    with stopped_clock():
+        strategy.start(grid, record_of({"w": np.ones(4, np.float32)}), num_rounds=1, timeout=30)
+        wide = strategy.start(grid, record_of({"w": np.full(4, 1 + 1e-12)}), num_rounds=1, timeout=30)
+    np.testing.assert_allclose(wide.arrays["w"].numpy(), 0.9 * (1 + 1e-12), rtol=1e-15)
+
+
+def test_a_junk_evaluation_costs_only_itself():
+    def script(i):
+        def answer(received):
+            if received.message_type == "evaluate":
+                return ValueError("bytes that cannot be read") if i == 0 else reply(None, 0.5, partition=i)
+            return honest(i)(received)
+
+        return answer
+
+    result, *_ = run([script(i) for i in range(8)], rounds=1, fraction_evaluate=1.0)
+    assert result.evaluate_metrics_clientapp[1]["loss"] == 0.5
+
+
+def test_a_metric_one_silo_invents_is_not_the_federations():
+    def script(i):
+        return lambda r: (
+            reply(None, 0.5, loss_key="x" if i == 0 else "loss", partition=i)
+            if r.message_type == "evaluate"
+            else honest(i)(r)
+        )
+
+    result, *_ = run([script(i) for i in range(8)], rounds=1, fraction_evaluate=1.0)
+    assert "x" not in result.evaluate_metrics_clientapp[1]

@@ -1,5 +1,6 @@
 """Tasks: exact splits, standardisation from the training split, models by hand, files and devices that are missing."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from fedlaw_flwr.partition import Partition
 from fedlaw_flwr.tasks import TASKS, load_task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.tasks.models import cnn, mlp
+from fedlaw_flwr.tasks.pooled import PooledTask
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -50,13 +52,69 @@ def test_inputs_are_standardised_by_the_training_split_alone():
 
 def test_the_same_seed_gives_the_same_examples_and_model_in_another_process():
     script = (
-        "import torch; from fedlaw_flwr.partition import Partition; from fedlaw_flwr.tasks import load_task;"
+        "import hashlib, torch; from fedlaw_flwr.partition import Partition; from fedlaw_flwr.tasks import load_task;"
         "t = load_task('digits', Partition('q-groups', 20), 0); torch.manual_seed(5);"
-        "print(t.load_train(3).inputs.double().sum().item(), next(t.build_model(7).parameters()).double().sum().item())"
+        "e = t.load_train(3); tensors = [e.inputs, e.targets, t.load_test().inputs, *t.build_model(7).parameters()];"
+        "print(*(hashlib.sha256(x.detach().numpy().tobytes()).hexdigest() for x in tensors))"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert float(out[0]) == task().load_train(3).inputs.double().sum().item()
-    assert float(out[1]) == next(task().build_model(7).parameters()).double().sum().item()
+    here = task()
+    tensors = [here.load_train(3).inputs, here.load_train(3).targets, here.load_test().inputs]
+    tensors += [parameter.detach() for parameter in here.build_model(7).parameters()]
+    assert out == [hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for tensor in tensors]
+
+
+def test_another_seed_gives_another_split_and_another_model():
+    inputs = [task(seed=seed).load_test().inputs for seed in (0, 1)]
+    assert not torch.equal(*inputs)
+    weights = [next(task().build_model(seed).parameters()) for seed in (0, 1)]
+    assert not torch.equal(*weights)
+
+
+def pooled(inputs, labels, num_silos=1):
+    """A task of two labels over made-up records."""
+    return PooledTask(
+        "made up",
+        Partition("iid", num_silos),
+        0,
+        load=lambda: (inputs, labels),
+        build=lambda: mlp(inputs.shape[1], 2),
+        num_labels=2,
+        input_shape=inputs.shape[1:],
+        is_image=False,
+        per_feature=True,
+    )
+
+
+def test_constants_are_those_of_the_training_split_not_of_the_pool():
+    """100 records numbered 0 to 99: undoing the standardisation with the training records' own constants gives integers."""
+    found = pooled(np.arange(100.0)[:, None], np.arange(100) % 2)
+    splits = [found.load_train(0).inputs, found.load_validation().inputs, found.load_test().inputs]
+    assert [len(part) for part in splits] == [80, 10, 10]
+    in_training = set(range(100))
+    step = float(torch.cat(splits).flatten().sort().values.diff().mean())
+    lowest = float(torch.cat(splits).min())
+    for part in splits[1:]:
+        in_training -= {round((float(value) - lowest) / step) for value in part}
+    records = np.array(sorted(in_training), dtype=float)
+    assert step == pytest.approx(1 / records.std(), rel=1e-4)
+    assert lowest == pytest.approx(-records.mean() / records.std(), rel=1e-4)
+
+
+def test_a_feature_that_never_varies_is_centred_and_not_blown_up():
+    inputs = np.column_stack([np.full(200, 0.1), np.arange(200.0)])
+    found = pooled(inputs, np.arange(200) % 2)
+    assert float(found.load_train(0).inputs[:, 0].abs().max()) < 1e-6
+
+
+def test_a_pool_too_small_to_split_is_refused_and_never_tested_on_its_training():
+    with pytest.raises(ValueError, match="9 examples cannot be split 80/10/10"):
+        pooled(np.zeros((9, 1)), np.zeros(9, int)).load_test()
+
+
+def test_a_model_that_diverged_has_an_accuracy_and_no_auc():
+    found = task("breast_cancer").metrics(torch.full((4, 2), float("nan")), torch.tensor([0, 1, 1, 0]))
+    assert set(found) == {"accuracy"}
 
 
 def test_building_a_model_leaves_the_random_state_of_the_process_alone():
@@ -101,10 +159,44 @@ def test_a_silo_there_is_not_and_a_task_there_is_not_are_refused():
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
 def test_missing_files_are_one_sentence_that_names_data_dir_and_download(name, tmp_path):
     pytest.importorskip("torchvision")
-    with pytest.raises(FileNotFoundError, match=r"data-dir='.*' holds no \w+; .*download=true"):
+    with pytest.raises(FileNotFoundError, match=r"data-dir='.*' holds no \w+; looked for '.*': .*download=true"):
         task(name, data_dir=str(tmp_path)).load_test()
     with pytest.raises(FileNotFoundError, match=f"task='{name}' needs data-dir"):
         task(name).load_test()
+
+
+def test_damaged_files_are_one_sentence_that_names_their_folder(tmp_path):
+    pytest.importorskip("torchvision")
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte").write_bytes(b"not an idx file")
+    with pytest.raises(ValueError, match=r"holds a MNIST that is incomplete or damaged, in '.*MNIST/raw'"):
+        task("mnist", data_dir=str(tmp_path)).load_test()
+
+
+@pytest.mark.parametrize("dataset", ["MNIST", "CIFAR10"])
+def test_a_download_that_fails_says_so_and_not_that_download_should_be_set(dataset, tmp_path, monkeypatch):
+    """The network is replaced by a refusal, as torchvision meets it: URLError."""
+    from urllib.error import URLError
+
+    datasets = pytest.importorskip("torchvision").datasets
+
+    def refuse(*arguments, **named):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(datasets.mnist, "download_and_extract_archive", refuse)
+    monkeypatch.setattr(datasets.cifar, "download_and_extract_archive", refuse)
+    with pytest.raises(
+        FileNotFoundError, match=r"could not be downloaded or read there \(.*\); remove '.*' and try again"
+    ):
+        task(dataset.lower(), data_dir=str(tmp_path), download=True).load_test()
+
+
+def test_a_torchvision_that_cannot_be_imported_is_one_sentence_that_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ValueError, match="task='mnist' needs a torchvision .* `vision` extra"):
+        task("mnist", seed=12, data_dir=str(tmp_path)).load_test()
 
 
 @pytest.mark.skipif(not (MNIST / "MNIST" / "raw").is_dir(), reason="no MNIST files beside the checkout")
@@ -117,6 +209,18 @@ def test_mnist_is_70000_images_split_56000_7000_7000():
     assert parts[0].inputs.shape[1:] == (1, 28, 28) and parts[0].inputs.dtype == torch.float32
     pixels = torch.cat([part.inputs.flatten() for part in parts])
     assert abs(float(pixels.double().mean())) < 1e-5 and abs(float(pixels.double().std()) - 1) < 1e-4
+
+
+def test_registry_and_tasks_agree_and_every_net_fits_its_input():
+    for name, entry in TASKS.items():
+        found = task(name)
+        assert (found.name, found.num_labels) == (name, entry.num_labels)
+        assert found.is_image == (len(found.input_shape) == 3)
+        assert found.build_model(0)(torch.zeros(2, *found.input_shape)).shape == (2, entry.num_labels)
+
+
+def test_one_process_loads_a_task_once():
+    assert task() is task()
 
 
 def test_cifar_files_are_read_as_channels_first(tmp_path, monkeypatch):
@@ -142,7 +246,7 @@ def test_cifar_files_are_read_as_channels_first(tmp_path, monkeypatch):
 
 
 def test_listing_tasks_imports_neither_torch_nor_data_libraries():
-    script = "import sys, fedlaw_flwr.tasks; print([m for m in ('torch', 'sklearn', 'ray') if m in sys.modules])"
+    script = "import sys, fedlaw_flwr.tasks; print([m for m in ('torch', 'torchvision', 'sklearn', 'ray') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert all(entry.summary and entry.num_labels >= 2 for entry in TASKS.values())
 

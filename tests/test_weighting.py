@@ -269,7 +269,8 @@ def after(*rounds, schedule=None):
     """Weights after rounds given as (weights by silo, who dodged); every round a weight round unless said otherwise."""
     weights = Weights(schedule or Schedule(-1))
     for number, (learned, dodged) in enumerate(rounds, start=1):
-        weights.learn(list(learned), np.array(list(learned.values())), dodged, number)
+        weights.dodge(dodged)
+        weights.learn(list(learned), np.array(list(learned.values())), number)
     return weights
 
 
@@ -293,16 +294,16 @@ def test_an_absent_silo_keeps_its_standing_and_the_present_share_its_weight_mean
 def test_a_silo_that_dodged_the_score_has_no_weight_until_it_is_scored_again():
     weights = after(({"a": 0.5, "b": 0.3, "c": 0.2}, []), ({"a": 0.6, "b": 0.4}, ["c"]))
     assert weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.6, 0.4, 0])
-    weights.learn(["a", "b"], np.array([0.5, 0.5]), [], 3)  # absent this time: what was lost stays lost
+    weights.learn(["a", "b"], np.array([0.5, 0.5]), 3)  # absent this time: what was lost stays lost
     assert weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.5, 0.5, 0])
-    weights.learn(["a", "b", "c"], np.array([0.4, 0.3, 0.3]), [], 4)
+    weights.learn(["a", "b", "c"], np.array([0.4, 0.3, 0.3]), 4)
     assert weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.4, 0.3, 0.3])
 
 
 def test_a_late_joiner_has_no_weight_until_it_is_scored():
     weights = after(({"a": 0.7, "b": 0.3}, []))
     assert weights.over(["a", "b", "new"]).tolist() == pytest.approx([0.7, 0.3, 0])
-    weights.learn(["a", "b", "new"], np.array([0.4, 0.3, 0.3]), [], 2)
+    weights.learn(["a", "b", "new"], np.array([0.4, 0.3, 0.3]), 2)
     assert weights.over(["new"]).tolist() == [1]
 
 
@@ -321,7 +322,7 @@ def test_only_silos_scored_in_the_last_weight_round_carry_weight_into_the_held_p
 def test_the_same_holds_after_each_refresh():
     weights = after(({"a": 0.5, "b": 0.5}, []), schedule=Schedule(1, 2))
     assert [weights.learns(r) for r in (2, 3)] == [False, True]
-    weights.learn(["a", "new"], np.array([0.5, 0.5]), [], 3)
+    weights.learn(["a", "new"], np.array([0.5, 0.5]), 3)
     assert weights.over(["a", "b", "new"]).tolist() == pytest.approx([0.5, 0, 0.5])
 
 
@@ -331,7 +332,7 @@ def test_a_weight_round_in_which_the_model_was_held_is_made_up_for():
     assert [never.learns(r) for r in (1, 2, 3, 50)] == [True] * 4
     weights = after(({"a": 0.5, "b": 0.3, "c": 0.2}, []), schedule=Schedule(2))
     assert weights.learns(2) and weights.learns(3)  # round 2 brought too few replies
-    weights.learn(["a", "b"], np.array([0.6, 0.4]), [], 3)
+    weights.learn(["a", "b"], np.array([0.6, 0.4]), 3)
     assert not weights.learns(4) and weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.6, 0.4, 0])
     refreshed = after(({"a": 1.0}, []), schedule=Schedule(1, 3))
     assert [refreshed.learns(r) for r in (2, 3, 4, 5)] == [False, False, True, True]
@@ -359,7 +360,7 @@ def test_learning_again_forgets_all_and_makes_the_next_round_a_weight_round_once
     assert not weights.learns(2)
     weights.learn_again()
     assert weights.learns(3) and weights.over(["a", "b"]).tolist() == [0.5, 0.5] and weights.missing([]) == 0
-    weights.learn(["a", "b"], np.array([0.3, 0.7]), [], 3)
+    weights.learn(["a", "b"], np.array([0.3, 0.7]), 3)
     assert not weights.learns(4) and weights.over(["a", "b"]).tolist() == pytest.approx([0.3, 0.7])
 
 

@@ -114,7 +114,7 @@ table { border-collapse: collapse; font-size: 13px; line-height: 1.4; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #e3e3e3; }
 th { border-bottom: 1px solid #888; vertical-align: bottom; font-weight: 600; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td.name { max-width: 14rem; overflow-wrap: anywhere; }
+td.name { min-width: 4.5rem; max-width: 14rem; overflow-wrap: anywhere; }
 td.text { min-width: 22rem; max-width: 44rem; overflow-wrap: anywhere; }
 tr.loss td { background: #fbeeed; }
 tr.total td { border-top: 1px solid #888; font-weight: 600; }
@@ -187,8 +187,8 @@ tr.changed td { font-weight: 600; }
 <h2>Bytes and seconds</h2>
 {% if page.costs %}
 <div class="wide"><table>
-<tr><th></th><th class="n">Times</th><th class="n">Replies used</th><th class="n">Set aside</th><th class="n">Silent</th>
-<th class="n">To the silos</th><th class="n">From the silos</th><th class="n">Seconds</th></tr>
+<tr><th></th><th class="n">Times</th><th class="n">Replies used</th><th class="n">Set aside</th>
+<th class="n">Silent</th><th class="n">To the silos</th><th class="n">From the silos</th><th class="n">Seconds</th></tr>
 {% for cost in page.costs %}
 <tr{% if loop.last %} class="total"{% endif %}><td>{{ cost.name }}</td><td class="n">{{ cost.times }}</td>
 <td class="n">{{ cost.answered }}</td><td class="n">{{ cost.rejected }}</td><td class="n">{{ cost.silent }}</td>

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
-from fedlaw_flwr.exchange import Ledger
+from fedlaw_flwr.exchange import Ask, Ledger, exchange
 from fedlaw_flwr.layout import Layout, Model
 from fedlaw_flwr.roster import Roster, Silo
 from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
@@ -111,25 +111,12 @@ class MatrixStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Evaluate messages for the first fraction_evaluate of the silos in the roster's order (0: none)."""
-        silos = self.roster.refresh(grid)
-        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, "server-round": server_round})})
-        return [
-            Message(content, silo.node_id, MessageType.EVALUATE, group_id=str(server_round))
-            for silo in silos[: round(self.fraction_evaluate * len(silos))]
-        ]
+        """Refused: see `aggregate_train`."""
+        self._refuse()
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The median over silos of every finite number they report: no silo's claim of size gives it a say."""
-        reported: dict[str, list[float]] = {}
-        for reply in replies:
-            if reply.has_error():
-                continue
-            for record in reply.content.metric_records.values():
-                for key, value in record.items():
-                    if isinstance(value, int | float) and np.isfinite(value):
-                        reported.setdefault(key, []).append(float(value))
-        return MetricRecord({key: float(np.median(values)) for key, values in reported.items()}) or None
+        """Refused: see `aggregate_train`."""
+        self._refuse()
 
     # -- what a strategy is made of ----------------------------------------------------------------------------
 
@@ -241,9 +228,24 @@ class MatrixStrategy(Strategy):
         timeout: float,
         result: Result,
     ) -> None:
-        if not self.fraction_evaluate:
+        """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
+        silos = self.roster.refresh(grid) if self.fraction_evaluate else []
+        asks = [Ask(silo) for silo in silos[: round(self.fraction_evaluate * len(silos))]]
+        if not asks:
             return
-        messages = self.configure_evaluate(server_round, arrays, config or ConfigRecord(), grid)
-        metrics = self.aggregate_evaluate(server_round, grid.send_and_receive(messages, timeout=timeout))
-        if metrics is not None:
-            result.evaluate_metrics_clientapp[server_round] = metrics
+        reported: dict[str, list[float]] = {}
+
+        def receive(ask: Ask, content: RecordDict) -> None:
+            for record in content.values():
+                for key, value in record.items() if isinstance(record, MetricRecord) else ():
+                    if isinstance(value, int | float) and np.isfinite(value):
+                        reported.setdefault(key, []).append(float(value))
+
+        sent = {**(config or {}), "server-round": server_round, "exchange": 0}
+        exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
+        # What fewer than half of them report is some silo's invention, not a metric of the federation.
+        medians: dict[str, Any] = {
+            key: float(np.median(values)) for key, values in reported.items() if 2 * len(values) >= len(asks)
+        }
+        if medians:
+            result.evaluate_metrics_clientapp[server_round] = MetricRecord(medians)

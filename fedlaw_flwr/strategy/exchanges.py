@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedlaw_flwr import gate
-from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange
+from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange, patiently
 from fedlaw_flwr.layout import Layout, Model
 from fedlaw_flwr.roster import Roster, Silo
 
@@ -29,7 +29,8 @@ class Matrix:
 
     def reserve(self, n: int, layout: Layout) -> None:
         """Makes room for n rows of this layout."""
-        if self.updates.shape[0] < n or self.updates.shape[1] != layout.num_parameters:
+        fits = self.updates.shape[1] == layout.num_parameters and self.buffers.shape[1] == layout.num_buffers
+        if self.updates.shape[0] < n or not fits or self.updates.dtype != layout.dtype:
             self.updates = self.buffers = np.empty((0, 0))  # let go of the old one first
             self.updates = np.zeros((n, layout.num_parameters), layout.dtype)
             self.buffers = np.zeros((n, layout.num_buffers), layout.dtype)
@@ -88,7 +89,7 @@ class Exchanges:
     def first(self, model: Model) -> Replies:
         """Everyone online is sent the model and asked for an update and its loss."""
         channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
-        asks = [Ask(silo) for silo in roster.refresh(channel.grid)]
+        asks = [Ask(silo) for silo in patiently(lambda: roster.refresh(channel.grid), channel.timeout)]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)
         rows = {ask.silo.node_id: row for row, ask in enumerate(asks)}
         losses, norms = np.zeros(len(asks)), np.zeros(len(asks))

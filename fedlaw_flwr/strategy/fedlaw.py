@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from fedlaw_flwr import gate
-from fedlaw_flwr.blocks import Vector, inner_products, weighted_sum
+from fedlaw_flwr.blocks import Vector, inner_products, scale, weighted_sum
 from fedlaw_flwr.exchange import Ask, Ledger
 from fedlaw_flwr.guards import clip_threshold, raise_low_losses
 from fedlaw_flwr.layout import BATCH_NORM, Layout, Model, combine_buffers
@@ -19,6 +19,11 @@ from fedlaw_flwr.strategy.exchanges import Exchanges, Replies
 from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, score
 
 _log = logging.getLogger("flwr")
+
+
+# Unclipped updates of exchange 2 are taken to stay within this many times the largest of exchange 1.
+_FAR = 1024.0
+_UTTER = 1e30
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class FedLAW(MatrixStrategy):
             raise ValueError(f"beta={beta}: the step of the weights must be above 0")
         if variant not in ("fedlaw", "bsum"):
             raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
-        if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and clip > 0):
+        if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and 0 < clip < float("inf")):
             raise ValueError(f"clip={clip!r}: allowed are 'rank', 'none', 'oracle' or a norm above 0, in units of g")
         self.beta, self.s, self.t, self.variant = beta, s, t, variant
         self.schedule = Schedule(weight_rounds, refresh_every)
@@ -147,6 +152,9 @@ class FedLAW(MatrixStrategy):
         unmasked += len(exchanges.outcomes[-1].rejected)
         simplex = self._among(trial.scored.size, unmasked)
         if simplex is None or trial.direction is None:
+            report["dodged"] = self._dodged(replies, trial)
+            if trial.direction is None:
+                return None, report | {"reason": "no silo that carries weight answered at the trial model"}
             return None, report | {"reason": self._too_few(trial.scored.size, unmasked, "the trial model's ")}
         w = self._learn(exchanges.server_round, replies, w, trial, simplex, report)
         return self._step(replies, model, w, report)
@@ -162,7 +170,7 @@ class FedLAW(MatrixStrategy):
         else:
             limit = float(self.clip) * self._alpha
         for row in np.flatnonzero(replies.norms > limit):
-            replies.updates[row] *= replies.updates.dtype.type(limit / replies.norms[row])
+            scale(replies.updates[row], limit / replies.norms[row])
         return limit
 
     def _try(self, exchanges: Exchanges, replies: Replies, model: Model, w: Vector, limit: float | None) -> _Trial:
@@ -172,11 +180,9 @@ class FedLAW(MatrixStrategy):
         losses = np.full(len(rows), np.nan)
         update = np.empty_like(model.parameters)
         total = np.zeros(update.size)
-        weight = 0.0
-        quantum = _quantum(limit)
+        quantum = _quantum(limit if limit is not None else _FAR * float(replies.norms.max(initial=0.0)))
 
         def receive(ask: Ask, content: RecordDict) -> None:
-            nonlocal weight
             row = rows[ask.silo.node_id]
             loss = gate.read_loss(content, self.loss_key, self.loss_floor)
             if w[row] > 0:
@@ -187,7 +193,6 @@ class FedLAW(MatrixStrategy):
                     np.rint(contribution / quantum, out=contribution)
                     contribution *= quantum
                 np.add(total, contribution, out=total)
-                weight += float(w[row])
             losses[row] = loss
 
         asks = [
@@ -195,6 +200,7 @@ class FedLAW(MatrixStrategy):
         ]
         exchanges.second(trial, asks, receive)
         scored = np.flatnonzero(np.isfinite(losses))
+        weight = float(w[scored].sum())
         return _Trial(scored, losses[scored], total / weight if weight > 0 else None)
 
     def _learn(
@@ -213,24 +219,32 @@ class FedLAW(MatrixStrategy):
         held = held / held.sum()
         inner = inner_products(replies.updates, trial.direction)[trial.scored]
         h = score(held, inner, losses, self._alpha, self.beta)
+        h = np.nan_to_num(h, nan=-_UTTER, posinf=_UTTER, neginf=-_UTTER)  # unclipped updates can exceed float64
         if self.variant == "bsum":
             learned = least_loss(losses, simplex.s, simplex.t)
         else:
             learned = project(h, simplex.s, simplex.t)
         silos = [replies.silos[row] for row in trial.scored]
-        dodged = [silo for row, silo in enumerate(replies.silos) if row not in set(trial.scored.tolist())]
-        self.weights.learn([silo.node_id for silo in silos], learned, [silo.node_id for silo in dodged], server_round)
+        dodged = self._dodged(replies, trial)
+        self.weights.learn([silo.node_id for silo in silos], learned, server_round)
         report |= {
             "scored": [silo.name for silo in silos],
             "trial-losses": trial.losses.tolist(),
             "losses-raised": [silo.name for silo, raised in zip(silos, low, strict=True) if raised],
             "alignment": (inner * self.beta / self._alpha).tolist(),
             "scores": h.tolist(),
-            "dodged": [silo.name for silo in dodged],
+            "dodged": dodged,
         }
         everyone = np.zeros(len(replies.silos))
         everyone[trial.scored] = learned
         return everyone
+
+    def _dodged(self, replies: Replies, trial: _Trial) -> list[str]:
+        """Takes their weight from the silos that answered exchange 1 and not exchange 2; returns their names."""
+        scored = set(trial.scored.tolist())
+        dodged = [silo for row, silo in enumerate(replies.silos) if row not in scored]
+        self.weights.dodge([silo.node_id for silo in dodged])
+        return [silo.name for silo in dodged]
 
     def _step(self, replies: Replies, model: Model, w: Vector, report: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
         """theta - sum_i w_i delta_i, with the weighted silos' buffers."""
@@ -255,10 +269,10 @@ class FedLAW(MatrixStrategy):
         return self.lr
 
 
-def _quantum(limit: float | None) -> float:
+def _quantum(limit: float) -> float:
     """A power of two fine enough to lose nothing and coarse enough that sums of its multiples are exact in float64.
 
     Contributions to z have norms of at most w_i limit, so their sums stay below limit; in multiples of limit / 2**50
     they are then exact in any order, and the order in which replies arrive cannot change a bit of the result.
     """
-    return float(2.0 ** (np.ceil(np.log2(limit)) - 50)) if limit else 0.0
+    return float(2.0 ** (np.ceil(np.log2(limit)) - 50)) if limit > 0 else 0.0

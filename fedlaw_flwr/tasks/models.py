@@ -8,9 +8,10 @@ from torch import nn
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The model build() makes from this seed; torch's global random state is put back afterwards."""
+    """The model build() makes on the CPU from this seed; torch's global random state is put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would also seed every GPU, which fork_rng does not put back.
+        torch.default_generator.manual_seed(seed)
         return build()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ class PooledTask:
 
     A seeded shuffle splits it: a tenth (rounded down) for validation, as many for test, the rest for training (FedLAW,
     5.1). Inputs are standardised with constants of the training split alone: one mean and deviation over all pixels
-    (`per_feature` false), or one for each feature.
+    (`per_feature` false), or one for each feature. Those constants know every silo's examples, as a pool does and a
+    real federation must not. Raises ValueError for fewer than 10 examples.
     """
 
     def __init__(
@@ -67,28 +69,37 @@ class PooledTask:
         return nn.functional.cross_entropy(outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Accuracy; with two labels also the area under the ROC curve, where both occur."""
+        """Accuracy; with two labels also the area under the ROC curve, where both occur and outputs are finite."""
         found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
         if self.num_labels == 2 and len(targets.unique()) == 2:
             from sklearn.metrics import roc_auc_score
 
-            found["auc"] = float(roc_auc_score(targets.numpy(), (outputs[:, 1] - outputs[:, 0]).detach().numpy()))
+            score = (outputs[:, 1] - outputs[:, 0]).detach().numpy()
+            if np.isfinite(score).all():  # a run that diverged goes on, and is reported
+                found["auc"] = float(roc_auc_score(targets.numpy(), score))
         return found
 
     @cached_property
     def _splits(self) -> tuple[Examples, Examples, Examples]:
         raw, labels = self._load()
         tenth = len(labels) // 10
+        if tenth == 0:
+            raise ValueError(
+                f"task={self.name!r}: {len(labels)} examples cannot be split 80/10/10; at least 10 are needed"
+            )
         order = seeding.generator(self._seed, "split").permutation(len(labels))
-        parts = order[: len(order) - 2 * tenth], order[len(order) - 2 * tenth : len(order) - tenth], order[-tenth:]
+        parts = np.split(order, [len(order) - 2 * tenth, len(order) - tenth])
         centre, spread = self._constants(raw[parts[0]])
-        train, validation, test = (
-            Examples(
-                torch.from_numpy(((raw[part] - centre) / spread).astype(np.float32).reshape(-1, *self.input_shape)),
+
+        def standardised(part: NDArray[np.intp]) -> Examples:
+            inputs = raw[part] - centre
+            inputs /= spread
+            return Examples(
+                torch.from_numpy(inputs.astype(np.float32, copy=False).reshape(-1, *self.input_shape)),
                 torch.from_numpy(labels[part].astype(np.int64)),
             )
-            for part in parts
-        )
+
+        train, validation, test = map(standardised, parts)
         return train, validation, test
 
     @cached_property
@@ -99,5 +110,10 @@ class PooledTask:
         """Mean and deviation, float32, over everything or per feature; a feature that never varies is left alone."""
         axis = 0 if self._per_feature else None
         centre = train.mean(axis=axis, dtype=np.float64)
-        spread = train.std(axis=axis, dtype=np.float64)
-        return np.float32(centre), np.float32(np.where(spread > 0, spread, 1.0))
+        # By slices: in one piece the float64 deviations of CIFAR's images would take 1.2 GB.
+        slices = np.array_split(train, ceil(len(train) / 2048))
+        squares = sum(np.square(part - centre).sum(axis=axis) for part in slices)
+        spread = np.sqrt(squares * (np.size(centre) / train.size))
+        # Not spread > 0: rounding gives a constant such as 0.1 a deviation of 1e-17, to divide by.
+        varies = train.max(axis=axis) > train.min(axis=axis)
+        return np.float32(centre), np.float32(np.where(varies, spread, 1.0))

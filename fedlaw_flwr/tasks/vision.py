@@ -11,6 +11,14 @@ from fedlaw_flwr.partition import Partition
 from fedlaw_flwr.tasks.models import cnn, mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask
 
+# Where torchvision keeps each, inside data-dir.
+_FOLDERS = {
+    "MNIST": "MNIST/raw",
+    "FashionMNIST": "FashionMNIST/raw",
+    "CIFAR10": "cifar-10-batches-py",
+    "CIFAR100": "cifar-100-python",
+}
+
 
 def mnist(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
     """70,000 images of 28x28 pixels, the ten digits; the paper's 3-layer perceptron, 784-200-100-10."""
@@ -61,20 +69,34 @@ def _vision(
 
 
 def _read(name: str, dataset: str, data_dir: str, download: bool, train: bool) -> Pool:
-    """One of the data set's two files as inputs (m, channels, side, side) or (m, side, side), uint8, and labels."""
+    """One of the data set's two files as inputs (m, channels, side, side) or (m, side, side), uint8, and labels.
+
+    Two processes must not download into one folder at once; in a run the server has loaded the task before any silo.
+    Raises FileNotFoundError where the files are missing or cannot be fetched, ValueError where they are damaged.
+    """
     if not data_dir:
         raise FileNotFoundError(f"task={name!r} needs data-dir, the folder torchvision keeps {dataset} in")
     try:
         from torchvision import datasets
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:
         need = f"task={name!r} needs a torchvision that fits this torch ({error})"
-        raise ValueError(f"{need}: pip install 'fedlaw-flwr[vision]'") from error
-    root = Path(data_dir).expanduser()
+        raise ValueError(f"{need}: install this package's `vision` extra, or pip install torchvision") from error
+    root = Path(data_dir).expanduser().resolve()
+    folder = root / _FOLDERS[dataset]
     try:
         found = getattr(datasets, dataset)(root=str(root), train=train, download=download)
-    except RuntimeError as error:
-        raise FileNotFoundError(
-            f"data-dir={str(root)!r} holds no {dataset}; name the folder torchvision put it in, or set download=true"
+    except Exception as error:  # torchvision lets through whatever a file's bytes or the network provoke
+        if download:
+            failed = f"data-dir={str(root)!r}: {dataset} could not be downloaded or read there ({error})"
+            raise FileNotFoundError(f"{failed}; remove {str(folder)!r} and try again, or put whole files there") from error
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"data-dir={str(root)!r} holds no {dataset}; looked for {str(folder)!r}: name the folder that {dataset} "
+                "lies in, or set download=true"
+            ) from error
+        raise ValueError(
+            f"data-dir={str(root)!r} holds a {dataset} that is incomplete or damaged, in {str(folder)!r} ({error}); "
+            "remove it and set download=true, or put whole files there"
         ) from error
     inputs = np.asarray(found.data)
     if inputs.ndim == 4:
