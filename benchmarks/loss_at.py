@@ -40,7 +40,10 @@ def main() -> None:
             caught = " ".join(f"{v.caught}/{v.attackers}" for v in found)
             wronged = " ".join(str(v.wronged) for v in found)
             mean = sum(accuracies) / len(accuracies)
-            print(f"| {attack} | {q} | {fraction} | {loss_at} | {listed} | {mean:.1f} | {caught} | {wronged} |", flush=True)
+            print(
+                f"| {attack} | {q} | {fraction} | {loss_at} | {listed} | {mean:.1f} | {caught} | {wronged} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

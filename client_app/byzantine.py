@@ -3,42 +3,53 @@
 import sys
 
 import numpy as np
-from flwr.app import Context, Message, MetricRecord
+from flwr.app import Context, Error, Message, MetricRecord
 from flwr.clientapp.typing import ClientAppCallable
 
+from client_app.coalition import honest_coalition
 from client_app.honest import respond, settings_of, silo_of, task_of
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr import seeding
 from fedlaw_flwr.attacks import load_attack
 from fedlaw_flwr.attacks.base import Attack, Situation
 from fedlaw_flwr.layout import Layout
-from fedlaw_flwr.settings import Settings
+
+# Flower's code for a ClientApp that failed: what a silo that answers nothing looks like from the server.
+_CLIENT_APP_EXCEPTION = 2
 
 
 def attack_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Runs this silo's attack, if it has one, in every training exchange; honest in everything else.
 
     In a simulation the run configuration says who attacks. In a deployment it never does: there only the silo's own
-    node config can (`attack`), for drills its operator agreed to.
+    node config can (`attack`), for drills its operator agreed to, and such a silo colludes with nobody.
     """
-    settings = settings_of(context)
-    name = _attack_of(context, settings)
+    name = _attack_of(context)
     if name is None or message.metadata.message_type.partition(".")[0] != "train":
         return call_next(message, context)
-    attack, silo = load_attack(name), silo_of(context)
+    attack = load_attack(name)
     if attack.poison is None:
-        return _forge(message, call_next(message, context), attack, settings, silo)
-    task = task_of(settings)
-    rng = seeding.generator(settings.seed, "attack", silo)
-    reply = respond(message, settings, silo, task, attack.poison(task.load_train(silo), task.num_labels, rng))
-    return _forge(message, reply, attack, settings, silo) if attack.forge else reply
+        reply = call_next(message, context)
+    else:
+        settings, silo = settings_of(context), silo_of(context)
+        task, rng = task_of(settings), seeding.generator(settings.seed, "attack", silo)
+        reply = respond(message, settings, silo, task, attack.poison(task.load_train(silo), task, rng))
+    return _forge(message, context, reply, attack) if attack.forge else reply
 
 
-def _attack_of(context: Context, settings: Settings) -> str | None:
+def _attack_of(context: Context) -> str | None:
     drill = context.node_config.get("attack")
     if drill is not None:
         return str(drill)
-    return settings.attack_plan().attack_of(silo_of(context)) if _simulated(context) else None
+    return settings_of(context).attack_plan().attack_of(silo_of(context)) if _simulated(context) else None
+
+
+def _members(context: Context, attack: Attack) -> tuple[int, ...]:
+    """The silos that run this attack: in a drill this one alone, which has no other's examples."""
+    silo = silo_of(context)
+    if "attack" in context.node_config:
+        return (silo,)
+    return settings_of(context).attack_plan().members(attack.name)
 
 
 def _simulated(context: Context) -> bool:
@@ -49,9 +60,14 @@ def _simulated(context: Context) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _forge(message: Message, reply: Message, attack: Attack, settings: Settings, silo: int) -> Message:
-    """The honest reply with the attack's update and loss in it; its buffers and the rest stay honest."""
+def _forge(message: Message, context: Context, reply: Message, attack: Attack) -> Message:
+    """The reply with the attack's update and loss in it; its buffers and the rest stay as they were.
+
+    A silent attacker's reply is an error, the one way a ClientApp has of giving no answer: to the strategy an error
+    and no reply are the same silence, and the run need not wait for its timeout.
+    """
     assert attack.forge is not None
+    settings, silo, members = settings_of(context), silo_of(context), _members(context, attack)
     asked, received = Asked.of(message, settings), received_arrays(message)
     layout = Layout.of(received, settings.buffers)
     theta = layout.split(received)
@@ -64,12 +80,20 @@ def _forge(message: Message, reply: Message, attack: Attack, settings: Settings,
             round_number=asked.server_round,
             exchange=asked.exchange,
             wants_update=replied is not None,
+            lr=asked.lr,
             theta=start,
             update=(start - trained.parameters.astype(np.float64)) / asked.lr,
             loss=float(metrics["loss"]),  # type: ignore[arg-type]
+            silo=silo,
+            members=members,
+            num_silos=settings.num_silos,
             rng=seeding.generator(settings.seed, "attack", silo, asked.server_round, asked.exchange),
+            shared_rng=seeding.generator(settings.seed, "coalition"),
+            coalition=lambda: honest_coalition(message, context, members),
         )
     )
+    if forged.silent:
+        return Message(Error(_CLIENT_APP_EXCEPTION, f"{attack.name}: no answer"), reply_to=message)
     metrics["loss"] = float(forged.loss)
     if replied:
         reply.content[replied] = theta.stepped(asked.lr * forged.update, trained.buffers).arrays()

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 app = typer.Typer(
@@ -148,12 +149,14 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, FileExistsError) as error:
-        code, text = 2, str(error)
+        _fail(error, 2)
     except (RunFailed, TimeoutError) as error:
-        code, text = 1, str(error)
-    else:
-        return
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    console = Console(stderr=True)
     if _verbose:
-        _console.print_exception()
-    _console.print(f"[red]error:[/] {text}", soft_wrap=True, highlight=False, markup=True)
+        console.print_exception()
+    console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
     raise SystemExit(code)

@@ -87,7 +87,7 @@ def pooled(inputs, labels, num_silos=1):
 
 
 def test_constants_are_those_of_the_training_split_not_of_the_pool():
-    """100 records numbered 0 to 99: undoing the standardisation with the training records' own constants gives integers."""
+    """Records 0, 1, .. 99: equal steps show which was which, and so the constants the training records should give."""
     found = pooled(np.arange(100.0)[:, None], np.arange(100) % 2)
     splits = [found.load_train(0).inputs, found.load_validation().inputs, found.load_test().inputs]
     assert [len(part) for part in splits] == [80, 10, 10]
@@ -195,7 +195,7 @@ def test_a_download_that_fails_says_so_and_not_that_download_should_be_set(datas
 
 def test_a_torchvision_that_cannot_be_imported_is_one_sentence_that_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ValueError, match="task='mnist' needs a torchvision .* `vision` extra"):
+    with pytest.raises(ValueError, match=r"task='mnist' needs a torchvision .* `vision` extra"):
         task("mnist", seed=12, data_dir=str(tmp_path)).load_test()
 
 
@@ -246,7 +246,8 @@ def test_cifar_files_are_read_as_channels_first(tmp_path, monkeypatch):
 
 
 def test_listing_tasks_imports_neither_torch_nor_data_libraries():
-    script = "import sys, fedlaw_flwr.tasks; print([m for m in ('torch', 'torchvision', 'sklearn', 'ray') if m in sys.modules])"
+    heavy = ["torch", "torchvision", "sklearn", "ray"]
+    script = f"import sys, fedlaw_flwr.tasks; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert all(entry.summary and entry.num_labels >= 2 for entry in TASKS.values())
 

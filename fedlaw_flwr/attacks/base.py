@@ -8,30 +8,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from fedlaw_flwr.tasks.base import Examples
+    from fedlaw_flwr.tasks.base import Examples, Task
 
 Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Coalition:
+    """What the silos of one attack know together: the honest update and loss of each, rows in order of the silos.
+
+    Honest: what each would have replied in this exchange from its own examples, unpoisoned. Read only.
+    """
+
+    updates: NDArray[np.float64]  # (m, d) in units of g; (m, 0) where the server asks for losses alone
+    losses: Vector  # (m,)
 
 
 @dataclass(frozen=True)
 class Situation:
     """What a Byzantine silo knows when it must answer. Vectors are flat parameters, updates in units of g."""
 
-    round_number: int
+    round_number: int  # from 1
     exchange: int
-    wants_update: bool
+    wants_update: bool  # False where the server asks for the loss alone; the update of a Forgery is then not sent
+    lr: float  # alpha: a silo that replies the parameters psi has the update (theta - psi) / alpha
     theta: Vector  # (d,) the model received
-    update: Vector  # (d,) g, the pseudo-gradient its honest training gave
-    loss: float  # the loss of its honest training
-    rng: np.random.Generator
+    update: Vector  # (d,) g, the pseudo-gradient its training gave, on poisoned examples if the attack has them
+    loss: float  # the loss of that training
+    silo: int
+    members: tuple[int, ...]  # the silos that run this attack, this one included, ascending
+    num_silos: int  # n, all silos
+    rng: np.random.Generator  # of this silo, round and exchange alone
+    shared_rng: np.random.Generator  # starts the same for every member in every exchange of a run
+    coalition: Callable[[], Coalition]  # computed when first called
+
+    def honestly(self) -> "Forgery":
+        """What its training gave, unchanged."""
+        return Forgery(self.update, self.loss)
 
 
 @dataclass(frozen=True)
 class Forgery:
-    """What the silo sends instead: an update in units of g, and a loss."""
+    """What the silo sends instead: an update in units of g, and a loss; or, silent, no answer at all."""
 
     update: Vector
     loss: float
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,5 +63,6 @@ class Attack:
     name: str
     summary: str
     source: str
-    poison: Callable[["Examples", int, np.random.Generator], "Examples"] | None = None
+    poison: Callable[["Examples", "Task", np.random.Generator], "Examples"] | None = None
     forge: Callable[[Situation], Forgery] | None = None
+    needs_images: bool = False

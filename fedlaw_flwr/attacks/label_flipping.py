@@ -3,12 +3,12 @@
 import numpy as np
 
 from fedlaw_flwr.attacks.base import Attack
-from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.base import Examples, Task
 
 
-def poison(examples: Examples, num_labels: int, rng: np.random.Generator) -> Examples:
-    """The same inputs with every label l replaced by num_labels - 1 - l."""
-    return Examples(examples.inputs, num_labels - 1 - examples.targets)
+def poison(examples: Examples, task: Task, rng: np.random.Generator) -> Examples:
+    """The same inputs with every label l replaced by L - 1 - l, L = task.num_labels."""
+    return Examples(examples.inputs, task.num_labels - 1 - examples.targets)
 
 
 ATTACK = Attack("label_flipping", "trains on labels L - 1 - l and reports honestly", "FedLAW, I.1", poison=poison)

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ Event = Mapping[str, Any]
 
 # More rows than this are no longer read; the rest is in the events.
 _GATE_ROWS = 300
+# Beside terms above this a weight of 0.05 is less than their rounding.
+_HUGE = 1e12
 # More names than this in a sentence are no longer read; the table has them all.
 _NAMES = 8
 
@@ -170,7 +172,8 @@ def story(run: Run) -> list[str]:
 
 def _what(run: Run) -> str:
     settings, planned = run.settings, run.settings.get("num-rounds")
-    rounds = f"{len(run.rounds)} rounds" if len(run.rounds) == planned else f"{len(run.rounds)} of {planned} rounds"
+    done = len(run.rounds)
+    rounds = f"{done} round{'s' * (done != 1)}" if done == planned else f"{done} of {planned} rounds"
     return (
         f"{settings.get('num-silos', '?')} silos learned {settings.get('task', '?')} together for {rounds} "
         f"with {strategy_name(settings)}; {_attack(run)}."
@@ -205,7 +208,8 @@ def _who(run: Run) -> str:
     if wronged:
         honest = [silo for silo in silos if silo not in run.attackers]
         who = _of(wronged, honest, "honest silo" if attackers else "silo")
-        parts.append(f"{who} {lost}: {_names(wronged)}{_room(run)}")
+        room = _room(run, len(silos) - len(absent) - len(excluded), len(absent))
+        parts.append(f"{who} {lost}: {_names(wronged)}{room}")
     if caught:
         parts.append(f"{_of(caught, attackers, 'attacker')} {lost}{_since(run, caught)}: {_names(caught)}")
     if attackers and not wronged:
@@ -242,19 +246,19 @@ def _since(run: Run, silos: Sequence[str]) -> str:
     return f" ({'' if min(began) == max(began) else 'the last of them '}since round {max(began)})"
 
 
-def _room(run: Run) -> str:
-    """How many silos FedLAW must leave without weight, whoever they are."""
-    if run.settings.get("strategy") != "fedlaw":
-        return ""
+def _room(run: Run, carriers: int, absent: int) -> str:
+    """Whether FedLAW's s forced so many out of weight, whoever they are, or would have let more carry some."""
     settings = run.settings
+    if settings.get("strategy") != "fedlaw":
+        return ""
     simplex = Simplex.for_federation(
         settings["num-silos"], settings["max-byzantine"], settings.get("s", 0), settings.get("t", 0.0)
     )
-    if simplex.s == simplex.n:
-        return ""
+    room = simplex.s - absent - carriers
+    if room > 0:
+        return f" (s = {simplex.s} would have let {room} more carry weight)"
     return (
-        f" (at most s = {simplex.s} of {simplex.n} silos may carry weight, so {simplex.n - simplex.s} or more get none "
-        "even when nobody attacks)"
+        f" (at most s = {simplex.s} of {simplex.n} may carry weight, so {simplex.n - simplex.s} get none in any case)"
     )
 
 
@@ -391,7 +395,9 @@ def score_of(run: Run, event: Event, silo: str) -> Score:
     losses = np.array(event["trial-losses"])
     if event["losses-raised"]:
         losses, _ = raise_low_losses(losses)
-    standing = np.round(h - alignment + beta * losses, 12)  # rounding leaves 1e-18 of a weight of 0
+    alignment = np.nan_to_num(alignment, nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+    # What is left of a weight beside a huge term is noise; so is 1e-18 of a weight of 0.
+    standing = np.where(np.abs(h) < _HUGE, np.round(h - alignment + beta * losses, 12), 0.0)
     kept = np.array([run.weights[event["round"]][name] > EXCLUDED_AT for name in event["scored"]])
 
     def term(values: Any) -> tuple[float, float]:
@@ -485,9 +491,9 @@ def _why_excluded(run: Run, silo: str, learned: Event | None) -> str:
             "without a score carries none until it has one."
         )
     found = score_of(run, learned, silo)
-    start = run.without_since(silo, number)
+    lost = _lost_in(run, silo, number)
     text = f"Round {number}: {_evidence(run, found)}"
-    return f"{_how_it_began(run, silo, start)} {text}" if found.decided == "standing" and start < number else text
+    return f"{_how_it_began(run, silo, lost)} {text}" if found.decided == "standing" and lost is not learned else text
 
 
 def _dodged(run: Run, silo: str, number: int) -> str:
@@ -496,14 +502,23 @@ def _dodged(run: Run, silo: str, number: int) -> str:
     return f"In round {number} it answered the model and not the trial model{said}"
 
 
-def _how_it_began(run: Run, silo: str, start: int) -> str:
-    """The round in which a silo lost the weight that it now lacks."""
-    event = next(event for event in run.rounds if event["round"] == start)
+def _lost_in(run: Run, silo: str, number: int) -> Event:
+    """The round in which a silo lost the weight it lacks in this one: a held one too, if it dodged the score in it."""
+    start = run.without_since(silo, number)
+    had = [n for n, weights in run.weights.items() if n < start and weights.get(silo, 0.0) > EXCLUDED_AT]
+    since = [event for event in run.rounds if max(had, default=0) < event["round"] <= start]
+    dodged = [event for event in since if silo in event.get("dodged", ())]
+    return dodged[0] if dodged else since[-1]
+
+
+def _how_it_began(run: Run, silo: str, event: Event) -> str:
+    """How a silo lost the weight that it now lacks."""
+    number = event["round"]
     if silo in event.get("dodged", ()):
-        return f"{_dodged(run, silo, start)}, and has had no weight since."
+        return f"{_dodged(run, silo, number)}, and has had no weight since."
     if silo not in event.get("scored", ()):
-        return f"No weight since round {start}, where it had no score."
-    return f"No weight since round {start}: {_evidence(run, score_of(run, event, silo))}"
+        return f"No weight since round {number}, where it had no score."
+    return f"No weight since round {number}: {_evidence(run, score_of(run, event, silo))}"
 
 
 def _evidence(run: Run, found: Score) -> str:
@@ -598,8 +613,8 @@ def notes(run: Run) -> list[str]:
     found = []
     if _nameless(run):
         found.append(
-            'A silo without a registered name is a "node" until its first usable reply says which silo it is: a node '
-            "here is one that never gave any, or an earlier stage of a silo with a number."
+            'A silo without a registered name is a "node" until a reply says which silo it is: a node here never gave '
+            "any, or is one of the numbered silos before its first."
         )
     names = [Counter[str](event.get("silos", ())) for event in run.rounds]
     doubles = sorted({silo for counted in names for silo, count in counted.items() if count > 1})
@@ -654,22 +669,9 @@ def costs(rounds: Sequence[Event]) -> list[Cost]:
     kinds = [[event["exchanges"][at] for event in rounds if len(event["exchanges"]) > at] for at in range(len(names))]
     found = [_cost(name, kind) for name, kind in zip(names, kinds, strict=True) if kind]
     seconds = sum(event["seconds"] for event in rounds)
-    own = seconds - sum(cost.seconds for cost in found)
-    total = _cost("All rounds", [exchange for kind in kinds for exchange in kind])
-    return [
-        *found,
-        Cost("The server's own work", len(rounds), seconds=own),
-        Cost(
-            total.name,
-            len(rounds),
-            total.answered,
-            total.rejected,
-            total.silent,
-            total.bytes_down,
-            total.bytes_up,
-            seconds,
-        ),
-    ]
+    everything = _cost("All rounds", [exchange for kind in kinds for exchange in kind])
+    own = Cost("The server's own work", len(rounds), seconds - everything.seconds)
+    return [*found, own, replace(everything, times=len(rounds), seconds=seconds)]
 
 
 def _cost(name: str, exchanges: Sequence[Event]) -> Cost:
@@ -688,4 +690,6 @@ def settings_rows(settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()  # as it is written in a setting
     return "(empty)" if value == "" else value

@@ -6,6 +6,8 @@ from typing import Any
 
 from fedlaw_flwr.runs.pictures import report_extra
 
+_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
 
 def render(page: "Page") -> str:
     """The page as HTML. Silos' names and reasons come from anyone: all but our own picture is escaped."""
@@ -15,15 +17,16 @@ def render(page: "Page") -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["bytes"] = readable_bytes
+    environment.finalize = lambda value: "" if value is None else value
     return environment.from_string(TEMPLATE).render(page=page)
 
 
-def readable_bytes(count: int) -> str:
-    """12.3 MB for 12300000; nothing for 0."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B" if count else ""
+def readable_bytes(count: int | None) -> str:
+    """12.3 MB for 12300000; nothing for None."""
+    if count is None:
+        return ""
+    unit, size = next(((unit, size) for unit, size in _UNITS if count >= size), ("B", 1))
+    return f"{count} B" if size == 1 else f"{count / size:.1f} {unit}"
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,16 @@ class GateRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes and seconds of one kind of exchange over the run, of the server's own work, or of all of it."""
+    """Bytes and seconds of one kind of exchange over a run, of the server's own work (None: no replies), or of all."""
 
     name: str
     times: int
-    answered: int = 0
-    rejected: int = 0
-    silent: int = 0
-    bytes_down: int = 0
-    bytes_up: int = 0
-    seconds: float = 0.0
+    seconds: float
+    answered: int | None = None
+    rejected: int | None = None
+    silent: int | None = None
+    bytes_down: int | None = None
+    bytes_up: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ table { border-collapse: collapse; font-size: 13px; line-height: 1.4; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #e3e3e3; }
 th { border-bottom: 1px solid #888; vertical-align: bottom; font-weight: 600; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td.name { min-width: 4.5rem; max-width: 14rem; overflow-wrap: anywhere; }
+td.name { min-width: 7rem; max-width: 14rem; overflow-wrap: anywhere; }
 td.text { min-width: 22rem; max-width: 44rem; overflow-wrap: anywhere; }
 tr.loss td { background: #fbeeed; }
 tr.total td { border-top: 1px solid #888; font-weight: 600; }
@@ -150,9 +153,9 @@ tr.changed td { font-weight: 600; }
 <th class="n">Median loss</th><th>Why</th></tr>
 {% for silo in page.silos %}
 <tr{% if silo.is_loss %} class="loss"{% endif %}><td class="name">{{ silo.name }}</td>
-{% if page.attack_known %}<td>{{ silo.attack or "" }}</td>{% endif %}<td>{{ silo.outcome }}</td>
+{% if page.attack_known %}<td>{{ silo.attack }}</td>{% endif %}<td>{{ silo.outcome }}</td>
 {% if page.has_weights %}<td class="n">{{ "" if silo.weight is none else "%.4f" | format(silo.weight) }}</td>
-<td class="n">{{ silo.first_without or "" }}</td><td class="n">{{ silo.rounds_without or "" }}</td>{% endif %}
+<td class="n">{{ silo.first_without }}</td><td class="n">{{ silo.rounds_without or "" }}</td>{% endif %}
 <td class="n">{{ silo.quarantined or "" }}</td><td class="n">{{ silo.silent or "" }}</td>
 <td class="n">{{ silo.clipped or "" }}</td><td class="n">{{ silo.raised or "" }}</td>
 <td class="n">{{ "" if silo.median_loss is none else "%.3f" | format(silo.median_loss) }}</td>
@@ -199,11 +202,11 @@ tr.changed td { font-weight: 600; }
 {% else %}<p>No round was completed.</p>{% endif %}
 
 <h2>Settings</h2>
-<p class="note">Bold: not the default, which is given beside it.</p>
+<p class="note">Bold: not the default of the installed version, which is given beside it.</p>
 <div class="wide"><table>
 {% for name, value, default in page.settings %}
 <tr{% if default is not none %} class="changed"{% endif %}><td>{{ name }}</td><td class="name">{{ value }}</td>
-<td>{{ "" if default is none else default }}</td></tr>
+<td>{{ default }}</td></tr>
 {% endfor %}
 </table></div>
 </body>

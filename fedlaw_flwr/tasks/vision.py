@@ -82,22 +82,20 @@ def _read(name: str, dataset: str, data_dir: str, download: bool, train: bool) -
         need = f"task={name!r} needs a torchvision that fits this torch ({error})"
         raise ValueError(f"{need}: install this package's `vision` extra, or pip install torchvision") from error
     root = Path(data_dir).expanduser().resolve()
-    folder = root / _FOLDERS[dataset]
+    folder, here = root / _FOLDERS[dataset], f"data-dir={str(root)!r}"
     try:
         found = getattr(datasets, dataset)(root=str(root), train=train, download=download)
     except Exception as error:  # torchvision lets through whatever a file's bytes or the network provoke
+        why = " ".join(str(error).split())
         if download:
-            failed = f"data-dir={str(root)!r}: {dataset} could not be downloaded or read there ({error})"
-            raise FileNotFoundError(f"{failed}; remove {str(folder)!r} and try again, or put whole files there") from error
+            failed = f"{here}: {dataset} could not be downloaded or read there ({why})"
+            remedy = f"remove {str(folder)!r} and try again, or put whole files there"
+            raise FileNotFoundError(f"{failed}; {remedy}") from error
         if not folder.is_dir():
-            raise FileNotFoundError(
-                f"data-dir={str(root)!r} holds no {dataset}; looked for {str(folder)!r}: name the folder that {dataset} "
-                "lies in, or set download=true"
-            ) from error
-        raise ValueError(
-            f"data-dir={str(root)!r} holds a {dataset} that is incomplete or damaged, in {str(folder)!r} ({error}); "
-            "remove it and set download=true, or put whole files there"
-        ) from error
+            remedy = f"name the folder that {dataset} lies in, or set download=true"
+            raise FileNotFoundError(f"{here} holds no {dataset}; looked for {str(folder)!r}: {remedy}") from error
+        damaged = f"{here} holds a {dataset} that is incomplete or damaged, in {str(folder)!r} ({why})"
+        raise ValueError(f"{damaged}; remove it and set download=true, or put whole files there") from error
     inputs = np.asarray(found.data)
     if inputs.ndim == 4:
         inputs = inputs.transpose(0, 3, 1, 2)

@@ -1,0 +1,95 @@
+"""The real thing: `flwr run` in Ray, its numbers against this process's, its failures told, nothing left running."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from client_app.simulated import app
+from fedlaw_flwr.runs.folder import read_events
+from fedlaw_flwr.runs.in_process import run_in_process
+from fedlaw_flwr.runs.simulation import PROJECT, RunFailed, simulate, superlink
+from fedlaw_flwr.settings import Settings
+
+SMALL = {"num-silos": 6, "num-rounds": 3, "local-epochs": 1, "attack": "inverse_gradient", "max-byzantine": 1}
+
+
+def flower_processes():
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if any(name in line for name in ("flower-superlink", "flwr-simulation", "raylet", "flower-superexec")):
+            found.add(process.pid)
+    return found
+
+
+def numbers(path):
+    """What the rounds and evaluations of a run say, times left out."""
+    kept = ("round", "silos", "losses", "norms", "weights", "scores", "alignment", "held", "loss", "accuracy")
+    return [
+        {key: event[key] for key in kept if key in event}
+        for event in read_events(path)
+        if event["kind"] in ("round", "evaluate")
+    ]
+
+
+def test_ray_gives_the_numbers_of_this_process_to_the_last_bit_and_leaves_nothing_running(tmp_path):
+    before = flower_processes()
+    settings = Settings.read(SMALL | {"byzantine": 1})
+    seen = []
+    simulate(settings, tmp_path / "ray", seen.append)
+    run_in_process(app, settings, tmp_path / "here")
+    assert numbers(tmp_path / "ray") == numbers(tmp_path / "here")
+    assert seen == list(read_events(tmp_path / "ray"))
+    assert flower_processes() <= before
+
+
+@pytest.mark.slow
+def test_two_silos_at_a_time_or_one_make_no_difference(tmp_path):
+    settings = Settings.read(SMALL | {"byzantine": 1, "seed": 4})
+    simulate(settings, tmp_path / "one", lambda event: None, cpus_per_silo=2)
+    simulate(settings, tmp_path / "two", lambda event: None, cpus_per_silo=1)
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_told_whatever_flwr_run_returns(tmp_path):
+    settings = Settings.read(SMALL | {"task": "mnist"})
+    before = flower_processes()
+    with pytest.raises(RunFailed, match=r"finished:failed: .*task='mnist' needs data-dir"):
+        simulate(settings, tmp_path / "run", lambda event: None)
+    assert flower_processes() <= before
+
+
+@pytest.mark.slow
+def test_flwr_run_itself_works_with_run_config_and_refuses_a_wrong_type(tmp_path):
+    with superlink(tmp_path) as flwr:
+        for rounds, status in (("1", "completed"), ("2.5", "failed")):
+            config = f'num-rounds={rounds} num-silos=4 max-byzantine=1 run-dir="{tmp_path / status}"'
+            federation = "num-supernodes=4 client-resources-num-cpus=1"
+            command = ["run", str(PROJECT), "local-fedlaw", "--stream", "--federation-config", federation]
+            process = flwr.start([*command, "--run-config", config])
+            process.wait(timeout=300)
+    assert list(read_events(tmp_path / "completed"))[-1]["status"] == "completed"
+    log = (tmp_path / "flower.log").read_text(errors="replace")
+    assert "num-rounds=2.5: input should be a valid integer" in log
+    assert not (tmp_path / "failed").exists()
+
+
+@pytest.mark.slow
+def test_another_directorys_packages_of_the_same_names_are_never_run(tmp_path):
+    """A stranger's client_app in the working directory must not be found before ours."""
+    (tmp_path / "client_app").mkdir()
+    (tmp_path / "client_app" / "__init__.py").write_text("raise RuntimeError('a stranger was imported')\n")
+    fedlaw = Path(sys.executable).parent / "fedlaw"
+    arguments = [*(f"{key}={value}" for key, value in SMALL.items()), "byzantine=1", "num-rounds=1"]
+    done = subprocess.run(
+        [str(fedlaw), "run", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
