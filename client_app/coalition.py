@@ -84,7 +84,7 @@ def _write(path: Path, value: NDArray[np.floating]) -> None:
 
 def _forget_before(folder: Path, server_round: int) -> None:
     """Removes the files of earlier rounds. A straggler of one computes them again, to the same numbers."""
-    for path in folder.glob("*.npy"):
+    for path in folder.glob("*-*"):
         if int(path.name.partition("-")[0]) < server_round:
             path.unlink()
 

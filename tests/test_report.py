@@ -64,7 +64,8 @@ class Scripted:
         held = self.w[scored] / self.w[scored].sum()
         used, low = raise_low_losses(trial)
         h = score(held, alignment / BETA, used, 1.0, BETA)
-        simplex = Simplex.for_federation(len(self.silos), self.settings.max_byzantine).among(len(scored))
+        chosen = self.settings
+        simplex = Simplex.for_federation(len(self.silos), chosen.max_byzantine, chosen.s, chosen.t).among(len(scored))
         bsum = self.settings.variant == "bsum"
         learned = least_loss(used, simplex.s, simplex.t) if bsum else project(h, simplex.s, simplex.t)
         self.w[present] = 0.0
@@ -323,12 +324,14 @@ def test_without_attackers_the_reader_learns_how_many_silos_must_go_empty(tmp_pa
     run = Scripted(tmp_path).learned(but(AGREES, silo_4=0.0, silo_5=0.0), ALIKE).end()
     page = run.page()
     assert "none of them was made to attack" in page.story[0]
-    assert page.story[1].startswith("2 of 6 silos ended with no weight: silo 4, silo 5 (at most s = 4 of 6 may")
+    assert page.story[1].startswith(
+        "2 of 6 silos ended with no weight: silo 4, silo 5 (s = 4 let at most 4 of the 6 scored"
+    )
     assert not page.attack_known and not any(row.is_loss for row in page.silos)
 
 
 def test_silos_that_s_did_not_force_out_are_not_excused_by_it(tmp_path):
-    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.5, silo_4=-0.5, silo_5=-0.5), ALIKE).end()
+    run = Scripted(tmp_path, t=1.0).learned(but(AGREES, silo_3=-0.5, silo_4=-0.5, silo_5=-0.5), ALIKE).end()
     assert (
         "3 of 6 silos ended with no weight: silo 3, silo 4, silo 5 (s = 4 would have let 1 more" in run.page().story[1]
     )
@@ -423,6 +426,10 @@ def test_a_node_that_never_said_which_silo_it_is_stands_under_its_own_name(tmp_p
     page = run.page()
     assert "node 77" in [row.name for row in page.silos] and any('is a "node" until' in note for note in page.notes)
     assert run.row("silo 9").why == "No usable reply ever came under this name (see the nodes below)."
+    assert (
+        "2 of 6 honest silos" in page.story[1]
+        and "1 of 7 silos gave no usable reply in round 1: silo 9" in page.story[1]
+    )
 
 
 def test_two_nodes_with_one_name_are_pointed_out(tmp_path):

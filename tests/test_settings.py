@@ -1,5 +1,6 @@
 """Settings: every wrong one gets a sentence with its name, its value and what is allowed, before anything starts."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -82,3 +83,17 @@ def test_no_attack_means_nobody_attacks():
 def test_every_attack_can_be_planned():
     for name in ATTACKS:
         assert len(AttackPlan.read(name, 0.25, 20, "random", 1).members(name)) == 5
+
+
+def test_the_settings_page_names_every_setting_with_its_default():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text()
+    rows = {
+        line.split("|")[1].strip(" `"): line.split("|")[2].strip()
+        for line in page.splitlines()
+        if line.startswith("| `")
+    }
+    expected = {
+        name: "batch-norm names" if name == "buffers" else f"`{json.dumps(value)}`"
+        for name, value in Settings().as_config().items()
+    }
+    assert rows == expected

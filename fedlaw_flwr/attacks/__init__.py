@@ -9,7 +9,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedlaw_flwr.attacks.base import Attack
 
-ATTACKS = ("label_flipping", "inverse_gradient")
+ATTACKS = (
+    # the paper's
+    "label_flipping",
+    "backdoor",
+    "inverse_gradient",
+    "global_parameter",
+    "double",
+    "lie",
+    "mimic_misaligned",
+    # beyond it
+    "backdoor_target",
+    "sign_flip",
+    "ipm",
+    "min_max",
+    "min_sum",
+    "score_max",
+    "loss_zero",
+    "loss_tiny",
+    "loss_median",
+    "sleeper",
+    "dodging",
+    "silencing",
+)
 """The names `attack` allows, beside "none"."""
 
 

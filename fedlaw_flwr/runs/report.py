@@ -125,6 +125,12 @@ class Run:
         names |= {event["silo"] for event in self.gate} | set(self.attackers)
         return sorted(names, key=by_number)
 
+    def nameless(self) -> list[str]:
+        """Nodes that never replied, in a federation without registered names: which silos they are is not known."""
+        used = {silo for event in self.rounds for silo in event.get("silos", ())}
+        names = {event["silo"] for event in self.gate if event["silo"].startswith("node ")}
+        return sorted(names - used, key=by_number)
+
 
 def page_of(run: Run, picture: str = "") -> Page:
     """All that the report says of a run."""
@@ -194,7 +200,8 @@ def _who(run: Run) -> str:
     assert run.final is not None
     if not run.judges:
         return f"{strategy_name(run.settings)} gives silos no weights, so nobody is caught or wronged by name."
-    number, silos = run.final["round"], run.silos()
+    number, nameless = run.final["round"], run.nameless()
+    silos = [silo for silo in run.silos() if silo not in nameless]
     excluded = [silo for silo in silos if run.is_excluded(silo)]
     absent = [silo for silo in silos if not run.is_there(silo)]
     attackers = [silo for silo in silos if silo in run.attackers]
@@ -208,8 +215,7 @@ def _who(run: Run) -> str:
     if wronged:
         honest = [silo for silo in silos if silo not in run.attackers]
         who = _of(wronged, honest, "honest silo" if attackers else "silo")
-        room = _room(run, len(silos) - len(absent) - len(excluded), len(absent))
-        parts.append(f"{who} {lost}: {_names(wronged)}{room}")
+        parts.append(f"{who} {lost}: {_names(wronged)}{_room(run)}")
     if caught:
         parts.append(f"{_of(caught, attackers, 'attacker')} {lost}{_since(run, caught)}: {_names(caught)}")
     if attackers and not wronged:
@@ -218,6 +224,8 @@ def _who(run: Run) -> str:
         parts.append("no silo was excluded")
     if absent:
         parts.append(f"{_of(absent, silos, 'silo')} gave no usable reply in round {number}: {_names(absent)}")
+    if nameless:
+        parts.append(f"nodes that never said which silo they are: {_names(nameless)}")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -246,19 +254,26 @@ def _since(run: Run, silos: Sequence[str]) -> str:
     return f" ({'' if min(began) == max(began) else 'the last of them '}since round {max(began)})"
 
 
-def _room(run: Run, carriers: int, absent: int) -> str:
-    """Whether FedLAW's s forced so many out of weight, whoever they are, or would have let more carry some."""
-    settings = run.settings
-    if settings.get("strategy") != "fedlaw":
+def _room(run: Run) -> str:
+    """Whether FedLAW's s forced as many out of weight, whoever they are, or would have let more carry some."""
+    assert run.final is not None
+    settings, learned = run.settings, run.learned_by(run.final["round"])
+    if settings.get("strategy") != "fedlaw" or learned is None:
         return ""
-    simplex = Simplex.for_federation(
+    number, scored = learned["round"], len(learned["scored"])
+    rejected = sum(exchange["rejected"] for exchange in learned["exchanges"])
+    federation = Simplex.for_federation(
         settings["num-silos"], settings["max-byzantine"], settings.get("s", 0), settings.get("t", 0.0)
     )
-    room = simplex.s - absent - carriers
+    simplex = federation.among(scored, rejected)
+    if simplex is None:
+        return ""
+    room = simplex.s - sum(weight > EXCLUDED_AT for weight in run.weights[number].values())
     if room > 0:
-        return f" (s = {simplex.s} would have let {room} more carry weight)"
+        return f" (s = {federation.s} would have let {room} more carry weight in round {number})"
     return (
-        f" (at most s = {simplex.s} of {simplex.n} may carry weight, so {simplex.n - simplex.s} get none in any case)"
+        f" (s = {federation.s} let at most {simplex.s} of the {scored} scored in round {number} carry weight, so "
+        f"{scored - simplex.s} had to get none, attackers or not)"
     )
 
 
@@ -451,7 +466,7 @@ def _why_not_there(run: Run, silo: str) -> str:
     seen = [event["round"] for event in run.rounds if silo in event.get("silos", ())]
     past = f"last used in round {seen[-1]}" if seen else "never used in any round"
     if not seen and not any(event["silo"] == silo for event in run.gate):
-        return f"No usable reply ever came under this name{' (see the nodes below)' if _nameless(run) else ''}."
+        return f"No usable reply ever came under this name{' (see the nodes below)' if run.nameless() else ''}."
     missed = run.missed(silo, number)
     return f"{_missed(missed, number)}; {past}."
 
@@ -611,7 +626,7 @@ def legend(run: Run) -> str:
 def notes(run: Run) -> list[str]:
     """What makes rows of the table less certain than they look."""
     found = []
-    if _nameless(run):
+    if run.nameless():
         found.append(
             'A silo without a registered name is a "node" until a reply says which silo it is: a node here never gave '
             "any, or is one of the numbered silos before its first."
@@ -620,11 +635,6 @@ def notes(run: Run) -> list[str]:
     doubles = sorted({silo for counted in names for silo, count in counted.items() if count > 1})
     found += [f"More than one node called itself {silo} in one round; its row mixes them." for silo in doubles]
     return found
-
-
-def _nameless(run: Run) -> bool:
-    used = {silo for event in run.rounds for silo in event.get("silos", ())}
-    return any(event["silo"].startswith("node ") and event["silo"] not in used for event in run.gate)
 
 
 # What was set aside, held, and spent

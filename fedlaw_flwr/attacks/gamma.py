@@ -1,0 +1,51 @@
+"""How far colluders may step from their honest mean: the search that Min-Max and Min-Sum share."""
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+_TAU = 1e-5
+
+
+class Spread:
+    """Honest updates (m, d) as these attacks see them: mean mu, perturbation p = -std, and squared distances.
+
+    p is Shejwalkar and Houmansadr's "inverse standard deviation"; its length (1/m or 1/(m-1)) is no matter, as gamma
+    scales it.
+    """
+
+    def __init__(self, updates: NDArray[np.float64]) -> None:
+        self.mean: Vector = updates.mean(axis=0)
+        self.p: Vector = -updates.std(axis=0)
+        centred = updates - self.mean
+        gram = centred @ centred.T
+        squares = np.diag(gram)
+        self.pairwise = np.maximum(squares[:, None] + squares - 2 * gram, 0)  # (m, m) |g_i - g_j|^2
+        self._squares, self._along, self._length = squares, centred @ self.p, float(self.p @ self.p)
+
+    def distances(self, gamma: float) -> Vector:
+        """|mu + gamma p - g_i|^2 for each i, (m,)."""
+        result: Vector = self._squares - 2 * gamma * self._along + gamma**2 * self._length
+        return result
+
+
+def largest_gamma(members: int, allowed: Callable[[float], bool]) -> float:
+    """The largest gamma that is allowed, to 1e-5, where everything from 0 up to it is.
+
+    Shejwalkar and Houmansadr 2021 (NDSS), Algorithm 1, from gamma = 3 sqrt(m), which reaches to 6 sqrt(m): by the
+    triangle inequality no more than 3 sqrt(m) deviations are ever within their bounds.
+    """
+    gamma = step = 3 * sqrt(members)
+    succeeded = 0.0
+    while abs(succeeded - gamma) > _TAU:
+        step /= 2
+        if allowed(gamma):
+            succeeded = gamma
+            gamma += step
+        else:
+            gamma -= step
+    return succeeded

@@ -1,0 +1,38 @@
+"""LIE, "a little is enough": all colluders reply their mean moved by z deviations, small enough to be believed."""
+
+import math
+from statistics import NormalDist
+
+from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
+
+
+def z_max(n: int, m: int) -> float:
+    """z = Phi^-1((n - m - s) / (n - m)), s = floor(n/2 + 1) - m, for m attackers of n silos; never below 0.
+
+    Baruch et al. 2019: s honest silos further out than the forgery make it part of a majority. With few
+    attackers (m = 2 of 20) the formula gives z <= 0: no deviation wins a majority, and z = 0, the mean itself. Where
+    m attackers are a majority (s <= 0) or nobody else is needed, there is no z: raises ValueError.
+    """
+    s = math.floor(n / 2 + 1) - m
+    if not 0 < s < n - m:
+        raise ValueError(f"attack='lie': no z for m={m} attackers of n={n} silos (s={s}); 0 < s < n - m is needed")
+    return max(0.0, NormalDist().inv_cdf((n - m - s) / (n - m)))
+
+
+def forge(situation: Situation) -> Forgery:
+    """mu + z sigma, coordinate by coordinate, and its own honest loss (FedLAW, I.1; Baruch et al. 2019).
+
+    mu and sigma are mean and standard deviation (1/m, not 1/(m-1)) over the coalition's honest updates g, as Baruch
+    et al. have only the attackers' own. The sign is the papers', in gradients: for a fixed sign of sigma it does
+    not matter which, as it pushes some coordinates up the loss and some down.
+    """
+    if not situation.wants_update:
+        return situation.honestly()
+    updates = situation.coalition().updates
+    z = z_max(situation.num_silos, len(situation.members))
+    return Forgery(updates.mean(axis=0) + z * updates.std(axis=0), situation.loss)
+
+
+ATTACK = Attack(
+    "lie", "colluders reply mu + z sigma of their honest updates", "Baruch et al. 2019; FedLAW, I.1", forge=forge
+)

@@ -1,0 +1,26 @@
+"""Min-Sum: colluders reply the farthest point from their mean that is no worse an outlier, in sum, than one of them."""
+
+from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
+from fedlaw_flwr.attacks.gamma import Spread, largest_gamma
+
+
+def forge(situation: Situation) -> Forgery:
+    """mu + gamma p with the largest gamma for which sum_i |mu + gamma p - g_i|^2 <= max_i sum_j |g_i - g_j|^2.
+
+    g_i the coalition's honest updates, mu their mean, p = -std coordinate by coordinate; the honest loss.
+    Shejwalkar and Houmansadr 2021 (NDSS): Min-Sum, with their search (`largest_gamma`).
+    """
+    if not situation.wants_update:
+        return situation.honestly()
+    spread = Spread(situation.coalition().updates)
+    bound = spread.pairwise.sum(axis=1).max()
+    gamma = largest_gamma(len(situation.members), lambda gamma: bool(spread.distances(gamma).sum() <= bound))
+    return Forgery(spread.mean + gamma * spread.p, situation.loss)
+
+
+ATTACK = Attack(
+    "min_sum",
+    "colluders step from their mean as far, in sum of squares, as the farthest of them",
+    "Shejwalkar and Houmansadr 2021 (NDSS)",
+    forge=forge,
+)
