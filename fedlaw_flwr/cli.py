@@ -148,7 +148,7 @@ def main() -> None:
 
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
         _fail(error, 2)
     except (RunFailed, TimeoutError) as error:
         _fail(error, 1)

@@ -71,6 +71,7 @@ def test_detection_scores_agree_with_a_count_by_hand():
         {"kind": "run", "settings": {"num-silos": 4, "strategy": "x"}, "attackers": {"silo 0": "lie", "silo 2": "lie"}},
         {
             "kind": "round",
+            "round": 1,
             "held": False,
             "bytes-down": 1,
             "bytes-up": 1,
@@ -80,6 +81,15 @@ def test_detection_scores_agree_with_a_count_by_hand():
         },
     ]
     assert verdict(events).detection == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.5}
+
+
+def test_set_aside_by_the_gate_is_caught_and_silent_is_not():
+    run = {"kind": "run", "settings": {"num-silos": 4, "strategy": "x"}, "attackers": {"silo 0": "a", "silo 1": "a"}}
+    junk = {"kind": "quarantine", "round": 1, "exchange": 1, "silo": "silo 0", "reason": "junk"}
+    silent = {"kind": "silent", "round": 1, "exchange": 1, "silo": "silo 1", "reason": "no answer"}
+    last = {"kind": "round", "round": 1, "held": False, "bytes-down": 1, "bytes-up": 1, "seconds": 1.0}
+    found = verdict([run, junk, silent, {**last, "silos": ["silo 2", "silo 3"], "weights": [0.5, 0.5]}])
+    assert (found.caught, found.attackers, found.wronged) == (1, 2, 0)
 
 
 def test_a_round_whose_weights_are_held_is_one_exchange(tmp_path):

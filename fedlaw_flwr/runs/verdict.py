@@ -54,11 +54,16 @@ def mass_on(attackers: Iterable[str], weights: Mapping[str, float]) -> float | N
 
 
 def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
-    """The verdict on a run. Silos that were absent in the last weighted round carry no weight in it."""
+    """The verdict on a run, by its last round with weights: excluded is who had none or was set aside by the gate.
+
+    A silo that was merely silent in that round is neither caught nor wronged.
+    """
     settings: Mapping[str, Any] = {}
     attackers: set[str] = set()
     metrics: Mapping[str, Any] = {}
     weights: dict[str, float] = {}
+    set_aside: dict[int, set[str]] = {}
+    last = 0
     rounds = held = down = up = 0
     seconds = 0.0
     for event in events:
@@ -66,13 +71,16 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
             settings, attackers = event["settings"], set(event["attackers"])
         elif event["kind"] == "evaluate":
             metrics = event
+        elif event["kind"] == "quarantine":
+            set_aside.setdefault(event["round"], set()).add(event["silo"])
         elif event["kind"] == "round":
             rounds, held = rounds + 1, held + bool(event["held"])
             down, up, seconds = down + event["bytes-down"], up + event["bytes-up"], seconds + event["seconds"]
-            weights = weights_of(event) or weights
+            if weights_of(event):
+                weights, last = weights_of(event), event["round"]
     honest = int(settings.get("num-silos", 0)) - len(attackers)
     excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT}
-    absent_attackers = attackers - set(weights)
+    excluded |= set_aside.get(last, set())
     return Verdict(
         strategy=str(settings.get("strategy", "")),
         rounds=rounds,
@@ -80,7 +88,7 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
         accuracy=metrics.get("accuracy"),
         validation_accuracy=metrics.get("validation-accuracy"),
         attackers=len(attackers),
-        caught=len(excluded & attackers) + len(absent_attackers) if weights else None,
+        caught=len(excluded & attackers) if weights else None,
         honest=honest,
         wronged=len(excluded - attackers) if weights else None,
         mass_on_attackers=mass_on(attackers, weights),
