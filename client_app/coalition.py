@@ -21,8 +21,8 @@ from fedlaw_flwr.attacks.base import Coalition
 from fedlaw_flwr.layout import Layout
 from fedlaw_flwr.settings import Settings
 
-# The files of a run's last round stay behind; a later run of the same user removes what has lain untouched for a day.
-_STALE = 24 * 3600.0
+# The files of a run's last exchange stay behind: a later run of the same user removes what nobody touched for an hour.
+_STALE = 3600.0
 
 
 def honest_coalition(message: Message, context: Context, members: tuple[int, ...]) -> Coalition:
@@ -38,7 +38,7 @@ def honest_coalition(message: Message, context: Context, members: tuple[int, ...
     layout = Layout.of(received, settings.buffers)
     stem = f"{asked.server_round}-{asked.exchange}-{_digest(asked, received)}"
     with _locked(_folder(context)) as folder:
-        _forget_before(folder, asked.server_round)
+        _forget_before(folder, asked)
         for silo in members:
             files = _files(folder, stem, silo, asked.wants_update)
             if not all(path.exists() for path in files):
@@ -82,10 +82,11 @@ def _write(path: Path, value: NDArray[np.floating]) -> None:
     os.replace(unfinished, path)
 
 
-def _forget_before(folder: Path, server_round: int) -> None:
-    """Removes the files of earlier rounds. A straggler of one computes them again, to the same numbers."""
+def _forget_before(folder: Path, asked: Asked) -> None:
+    """Removes the files of earlier exchanges. A straggler of one computes them again, to the same numbers."""
     for path in folder.glob("*-*"):
-        if int(path.name.partition("-")[0]) < server_round:
+        server_round, exchange, *_ = path.name.split("-")
+        if (int(server_round), int(exchange)) < (asked.server_round, asked.exchange):
             path.unlink()
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fedlaw_flwr.attacks import load_attack
 from fedlaw_flwr.attacks.plan import AttackPlan
 from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
@@ -105,6 +106,12 @@ class Settings(BaseModel):
     nnm: Flag = False
     beyond_guarantee: Flag = False
 
+    @field_validator("data_dir")
+    @classmethod
+    def _from_here(cls, value: str) -> str:
+        """Absolute, since the processes of a run have working directories of their own."""
+        return str(Path(value).expanduser().resolve()) if value else ""
+
     @field_validator("byzantine", "max_byzantine", mode="before")
     @classmethod
     def _count_or_fraction(cls, value: Any) -> Any:
@@ -132,8 +139,12 @@ class Settings(BaseModel):
             raise ValueError(
                 'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
             )
-        self.attack_plan()
-        if self.data_dir and not Path(self.data_dir).expanduser().is_dir():
+        for attack in set(self.attack_plan().attacks.values()):
+            if load_attack(attack).needs_images and not TASKS[self.task].is_image:
+                images = ", ".join(name for name, entry in TASKS.items() if entry.is_image)
+                raise ValueError(f"attack={attack!r} needs a task with images ({images}), task={self.task!r} has none")
+        self.partition_plan()
+        if self.data_dir and not Path(self.data_dir).is_dir():
             raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")
         return self
 

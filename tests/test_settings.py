@@ -37,6 +37,11 @@ from fedlaw_flwr.settings import STRATEGIES, Settings, SettingsError
         ({"strategy": "bulyan", "max-byzantine": 5}, r"bulyan with f=5 needs n >= 4f \+ 3 = 23"),
         ({"nun-rounds": 3}, r"nun-rounds: there is no such setting; did you mean 'num-rounds'"),
         ({"thrift": "yes"}, r"thrift='yes'"),
+        (
+            {"attack": "backdoor", "task": "breast_cancer"},
+            r"attack='backdoor' needs a task with images \(digits, .*has none",
+        ),
+        ({"weight-rounds": 0}, r"weight-rounds=0 and refresh-every=0: no weight is ever learned"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(values, said):

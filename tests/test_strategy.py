@@ -381,13 +381,16 @@ def test_a_silo_that_holds_all_weight_and_dodges_every_score_loses_it_and_the_ru
     assert not rounds[2]["held"] and weights(rounds[2])["silo 3"] == 0
 
 
-def test_losses_and_updates_of_any_size_cannot_end_the_run():
+@pytest.mark.parametrize("clip", ["rank", "none"])
+def test_losses_and_updates_of_any_size_cannot_end_the_run(clip):
     def vast(received):
         arrays = None if received.reply == "loss" else {"w": np.full(4, 3e38, np.float32)}
         return reply(arrays, 1e30, partition=5)
 
-    _, _, rounds, _ = run(eight(s5=vast), beta=2.0, clip="none")
-    assert len(rounds) == 4 and np.isfinite(rounds[-1]["scores"]).all()
+    result, _, rounds, _ = run(eight(s5=vast), beta=2.0, clip=clip)
+    assert len(rounds) == 4 and np.isfinite(result.arrays["w"].numpy()).all()
+    if clip == "rank":
+        assert weights(rounds[-1])["silo 5"] == 0
 
 
 @pytest.mark.parametrize("clip", ["rank", "none"])

@@ -1,4 +1,4 @@
-"""Inner product manipulation: colluders reply their mean reversed and small, so that distances do not give them away."""
+"""Inner product manipulation: colluders reply their mean reversed and small, which no distance gives away."""
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 

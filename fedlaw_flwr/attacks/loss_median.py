@@ -1,4 +1,4 @@
-"""Loss forging, median: a poisoned update (flipped labels) and a loss just under what is usual, which no filter sees."""
+"""Loss forging, median: a poisoned update (flipped labels) and a loss just under the usual, which no filter sees."""
 
 import numpy as np
 

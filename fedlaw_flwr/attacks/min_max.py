@@ -1,4 +1,4 @@
-"""Min-Max: colluders reply the farthest point from their mean that is no farther from any than two of them are apart."""
+"""Min-Max: colluders reply a point as far from their mean as it can be and no farther out than they lie apart."""
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 from fedlaw_flwr.attacks.gamma import Spread, largest_gamma

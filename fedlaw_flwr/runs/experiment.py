@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
+from fedlaw_flwr.attacks.backdoor_target import success_rate
 from fedlaw_flwr.exchange import Ledger
 from fedlaw_flwr.partition import labels_without_honest_home
 from fedlaw_flwr.runs.folder import RunFolder
@@ -82,15 +83,20 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None) -> MatrixSt
 
 
 def central_evaluation(settings: Settings, task: Task) -> Callable[[int, ArrayRecord], MetricRecord]:
-    """evaluate_fn for Flower: the task's metrics on the test split, and on the validation split as `validation-...`."""
+    """evaluate_fn for Flower: the task's metrics on the test split, and on the validation split as `validation-...`.
+
+    Where silos plant a backdoor with a target, also its success on the test split, `attack-success`.
+    """
     place = device(settings.device)
     test, validation = task.load_test(), task.load_validation()
     model = task.build_model(settings.seed).to(place)
+    backdoored = "backdoor_target" in settings.attack_plan().attacks.values()
 
     def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
         chosen = {f"validation-{key}": value for key, value in evaluate(model, task, validation).items()}
-        return MetricRecord({**evaluate(model, task, test), **chosen})
+        triggered = {"attack-success": success_rate(model, test)} if backdoored else {}
+        return MetricRecord({**evaluate(model, task, test), **chosen, **triggered})
 
     return evaluate_fn
 
@@ -104,8 +110,9 @@ def warnings_of(settings: Settings) -> list[str]:
     lost = labels_without_honest_home(settings.num_silos, num_labels, attackers)
     if not lost:
         return []
-    share = (1 - settings.q) * 100
+    shares = settings.partition_plan().honest_share(attackers, num_labels)
+    held = ", ".join(f"{100 * shares[label]:.0f} % of label {label}" for label in lost)
     return [
-        f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about "
-        f"{share:.0f} % of its examples, so even a perfect defence learns little of it"
+        f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, so "
+        "even a perfect defence learns little of it"
     ]

@@ -87,8 +87,10 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("", *(v.strategy for v in verdicts)):
         table.add_column(heading, justify="left" if not heading else "right")
+    backdoored = any(v.attack_success is not None for v in verdicts)
     rows = [
         ("accuracy on the test set", [_percent(v.accuracy) for v in verdicts]),
+        *([("backdoor's success", [_percent(v.attack_success) for v in verdicts])] if backdoored else []),
         ("attackers caught", [_of(v.caught, v.attackers) for v in verdicts]),
         ("honest silos wrongly excluded", [_of(v.wronged, v.honest) for v in verdicts]),
         ("weight on attackers at the end", [_percent(v.mass_on_attackers) for v in verdicts]),

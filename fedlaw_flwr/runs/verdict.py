@@ -17,6 +17,7 @@ class Verdict:
     held: int
     accuracy: float | None
     validation_accuracy: float | None
+    attack_success: float | None
     attackers: int
     caught: int | None
     honest: int
@@ -87,6 +88,7 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
         held=held,
         accuracy=metrics.get("accuracy"),
         validation_accuracy=metrics.get("validation-accuracy"),
+        attack_success=metrics.get("attack-success"),
         attackers=len(attackers),
         caught=len(excluded & attackers) if weights else None,
         honest=honest,

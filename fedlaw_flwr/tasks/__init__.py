@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One line of the registry: what it is, how many labels it has, and the function that makes it."""
+    """One line of the registry: what it is, its labels, the function that makes it, and whether inputs are images."""
 
     summary: str
     num_labels: int
     where: str
+    is_image: bool = True
 
 
 TASKS = {
     "digits": TaskEntry("8x8 handwritten digits, embedded in scikit-learn", 10, "embedded:digits"),
     "breast_cancer": TaskEntry(
-        "Wisconsin breast cancer records, embedded in scikit-learn", 2, "embedded:breast_cancer"
+        "Wisconsin breast cancer records, embedded in scikit-learn", 2, "embedded:breast_cancer", False
     ),
     "mnist": TaskEntry("28x28 handwritten digits, torchvision, needs data-dir", 10, "vision:mnist"),
     "fashion_mnist": TaskEntry("28x28 clothes, torchvision, needs data-dir", 10, "vision:fashion_mnist"),
