@@ -199,6 +199,12 @@ def test_an_attacked_label_is_warned_about():
     assert warnings_of(Settings.read({})) == []
 
 
+def test_a_sleeper_that_would_never_wake_is_warned_about():
+    asleep = Settings.read({"attack": "sleeper", "num-rounds": 20, "partition": "iid"})
+    assert "never attacks" in warnings_of(asleep)[0]
+    assert warnings_of(asleep.model_copy(update={"num_rounds": 21})) == []
+
+
 def test_the_strategy_setting_decides_the_strategy():
     assert isinstance(build_strategy(Settings.read({"strategy": "fedlaw"})), FedLAW)
     krum = build_strategy(Settings.read({"strategy": "krum", "max-byzantine": 3}))

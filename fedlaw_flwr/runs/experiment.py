@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
+from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
 from fedlaw_flwr.exchange import Ledger
 from fedlaw_flwr.partition import labels_without_honest_home
@@ -103,16 +104,19 @@ def central_evaluation(settings: Settings, task: Task) -> Callable[[int, ArrayRe
 
 def warnings_of(settings: Settings) -> list[str]:
     """What a researcher should know about this choice of attackers before believing its numbers."""
-    attackers = settings.attack_plan().attackers
-    if settings.partition != "q-groups" or not attackers:
-        return []
+    found = []
+    plan = settings.attack_plan()
+    if "sleeper" in plan.attacks.values() and settings.num_rounds <= sleeper.SLEEPS:
+        found.append(
+            f"the sleeper sleeps for {sleeper.SLEEPS} rounds and num-rounds={settings.num_rounds}: it never attacks"
+        )
     num_labels = TASKS[settings.task].num_labels
-    lost = labels_without_honest_home(settings.num_silos, num_labels, attackers)
-    if not lost:
-        return []
-    shares = settings.partition_plan().honest_share(attackers, num_labels)
-    held = ", ".join(f"{100 * shares[label]:.0f} % of label {label}" for label in lost)
-    return [
-        f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, so "
-        "even a perfect defence learns little of it"
-    ]
+    lost = labels_without_honest_home(settings.num_silos, num_labels, plan.attackers)
+    if settings.partition == "q-groups" and plan.attackers and lost:
+        shares = settings.partition_plan().honest_share(plan.attackers, num_labels)
+        held = ", ".join(f"{100 * shares[label]:.0f} % of label {label}" for label in lost)
+        found.append(
+            f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, so "
+            "even a perfect defence learns little of it"
+        )
+    return found

@@ -4,7 +4,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -13,11 +13,28 @@ from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
 from fedlaw_flwr.exchange import Ask, Ledger, exchange
-from fedlaw_flwr.layout import Layout, Model
+from fedlaw_flwr.layout import BATCH_NORM, Layout, Model
 from fedlaw_flwr.roster import Roster, Silo
 from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
 
 _log = logging.getLogger("flwr")
+
+
+class Shared(TypedDict, total=False):
+    """The settings every strategy takes beside its own; `FedLAW` says what each means, `MatrixStrategy` its default."""
+
+    lr: float | None
+    max_byzantine: int | float
+    num_silos: int
+    quorum: int
+    loss_key: str
+    loss_floor: float | None
+    buffers: str
+    fraction_train: float
+    fraction_evaluate: float
+    wait: float
+    ledger: Ledger | None
+    attackers: frozenset[int]
 
 
 class MatrixStrategy(Strategy):
@@ -30,18 +47,18 @@ class MatrixStrategy(Strategy):
     def __init__(
         self,
         *,
-        lr: float | None,
-        max_byzantine: int | float,
-        num_silos: int,
-        quorum: int,
-        loss_key: str,
-        loss_floor: float | None,
-        buffers: str,
-        fraction_train: float,
-        fraction_evaluate: float,
-        wait: float,
-        ledger: Ledger | None,
-        attackers: frozenset[int],
+        lr: float | None = None,
+        max_byzantine: int | float = 0.2,
+        num_silos: int = 0,
+        quorum: int = 0,
+        loss_key: str = "loss",
+        loss_floor: float | None = 0.0,
+        buffers: str = BATCH_NORM,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 0.0,
+        wait: float = 60.0,
+        ledger: Ledger | None = None,
+        attackers: frozenset[int] = frozenset(),
     ) -> None:
         if fraction_train != 1.0:
             raise ValueError(

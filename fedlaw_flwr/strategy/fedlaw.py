@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from flwr.app import RecordDict
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fedlaw_flwr import gate
 from fedlaw_flwr.blocks import Vector, inner_products, scale, weighted_sum
-from fedlaw_flwr.exchange import Ask, Ledger
+from fedlaw_flwr.exchange import Ask
 from fedlaw_flwr.guards import clip_threshold, raise_low_losses
-from fedlaw_flwr.layout import BATCH_NORM, Layout, Model, combine_buffers
+from fedlaw_flwr.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.projection import project
-from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.strategy.base import MatrixStrategy, Shared
 from fedlaw_flwr.strategy.exchanges import Exchanges, Replies
 from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, score
 
@@ -59,8 +59,6 @@ class FedLAW(MatrixStrategy):
     def __init__(
         self,
         *,
-        max_byzantine: int | float = 0.2,
-        lr: float | None = None,
         beta: float = 0.01,
         s: int = 0,
         t: float = 0.0,
@@ -70,31 +68,9 @@ class FedLAW(MatrixStrategy):
         clip: str | float = "rank",
         loss_filter: bool = True,
         thrift: bool = True,
-        loss_key: str = "loss",
-        loss_floor: float | None = 0.0,
-        buffers: str = BATCH_NORM,
-        num_silos: int = 0,
-        quorum: int = 0,
-        fraction_train: float = 1.0,
-        fraction_evaluate: float = 0.0,
-        wait: float = 60.0,
-        ledger: Ledger | None = None,
-        attackers: frozenset[int] = frozenset(),
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            lr=lr,
-            max_byzantine=max_byzantine,
-            num_silos=num_silos,
-            quorum=quorum,
-            loss_key=loss_key,
-            loss_floor=loss_floor,
-            buffers=buffers,
-            fraction_train=fraction_train,
-            fraction_evaluate=fraction_evaluate,
-            wait=wait,
-            ledger=ledger,
-            attackers=attackers,
-        )
+        super().__init__(**shared)
         if not beta > 0:
             raise ValueError(f"beta={beta}: the step of the weights must be above 0")
         if variant not in ("fedlaw", "bsum"):

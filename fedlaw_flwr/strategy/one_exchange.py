@@ -2,14 +2,13 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from fedlaw_flwr.exchange import Ledger
-from fedlaw_flwr.layout import BATCH_NORM, Layout, Model, combine_buffers
+from fedlaw_flwr.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings, check
-from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.strategy.base import MatrixStrategy, Shared
 from fedlaw_flwr.strategy.exchanges import Exchanges
 from fedlaw_flwr.weighting import byzantine_count
 
@@ -29,34 +28,10 @@ class OneExchange(MatrixStrategy):
         self,
         rule: str = "fedavg",
         *,
-        max_byzantine: int | float = 0.2,
         rule_settings: RuleSettings | None = None,
-        lr: float | None = None,
-        loss_key: str = "loss",
-        loss_floor: float | None = None,
-        buffers: str = BATCH_NORM,
-        num_silos: int = 0,
-        quorum: int = 0,
-        fraction_train: float = 1.0,
-        fraction_evaluate: float = 0.0,
-        wait: float = 60.0,
-        ledger: Ledger | None = None,
-        attackers: frozenset[int] = frozenset(),
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(
-            lr=lr,
-            max_byzantine=max_byzantine,
-            num_silos=num_silos,
-            quorum=quorum,
-            loss_key=loss_key,
-            loss_floor=loss_floor,
-            buffers=buffers,
-            fraction_train=fraction_train,
-            fraction_evaluate=fraction_evaluate,
-            wait=wait,
-            ledger=ledger,
-            attackers=attackers,
-        )
+        super().__init__(**({"loss_floor": None} | shared))  # no rule reads the losses: any is right
         if rule not in RULES:
             raise ValueError(f"rule={rule!r}: allowed are {', '.join(sorted(RULES))}")
         self.rule, self.rule_settings = rule, rule_settings or RuleSettings(f=0)
