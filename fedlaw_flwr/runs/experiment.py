@@ -116,7 +116,7 @@ def warnings_of(settings: Settings) -> list[str]:
         shares = settings.partition_plan().honest_share(plan.attackers, num_labels)
         held = ", ".join(f"{100 * shares[label]:.0f} % of label {label}" for label in lost)
         found.append(
-            f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, so "
-            "even a perfect defence learns little of it"
+            f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, "
+            "so even a perfect defence learns little of it"
         )
     return found
