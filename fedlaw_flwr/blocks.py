@@ -43,6 +43,13 @@ def scale(row: Floats, factor: float) -> None:
         row[block] = row[block].astype(np.float64) * factor
 
 
+def add_multiple(total: Vector, row: Floats, factor: float, quantum: float = 0.0) -> None:
+    """total += factor * row, in place, in float64; each term rounded to a multiple of quantum, if that is not 0."""
+    for block in columns(1, row.size):
+        term = row[block].astype(np.float64) * factor
+        total[block] += np.rint(term / quantum) * quantum if quantum else term
+
+
 def norm(row: Floats) -> float:
     """The l2 norm of one row (d,); not finite if any entry is not."""
     squares = 0.0

@@ -114,7 +114,8 @@ class Model:
 
         A float16 array is rounded as such: a silo's displacement is counted from the model it received.
         """
-        parameters = (self.parameters.astype(np.float64) - step).astype(self.layout.dtype)
+        parameters = np.empty_like(self.parameters)
+        np.subtract(self.parameters, step, out=parameters, casting="same_kind")  # in float64, block by block
         for slot in self.layout.slots:
             if slot.kind == "parameter" and slot.dtype.itemsize < parameters.itemsize:
                 parameters[slot.where] = parameters[slot.where].astype(slot.dtype)

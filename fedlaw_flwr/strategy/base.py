@@ -40,8 +40,9 @@ class Shared(TypedDict, total=False):
 class MatrixStrategy(Strategy):
     """A strategy whose exchange 1 fills one preallocated matrix with the silos' updates, a row each.
 
-    Subclasses say in `_round` what the next model is. Memory at its peak: the matrix (n d numbers of the model's
-    dtype), the model and its payload (3 d), and one reply.
+    Subclasses say in `_round` what the next model is. Memory at its peak, measured (`python -m
+    benchmarks.memory`): n + 9 models, payload and one reply included; the 9 are z and a step in float64, the models
+    before and after, and their serialised copies.
     """
 
     def __init__(

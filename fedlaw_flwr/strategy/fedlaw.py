@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from fedlaw_flwr import gate
-from fedlaw_flwr.blocks import Vector, inner_products, scale, weighted_sum
+from fedlaw_flwr.blocks import Vector, add_multiple, inner_products, scale, weighted_sum
 from fedlaw_flwr.exchange import Ask
 from fedlaw_flwr.guards import clip_threshold, raise_low_losses
 from fedlaw_flwr.layout import Layout, Model, combine_buffers
@@ -164,11 +164,7 @@ class FedLAW(MatrixStrategy):
             if w[row] > 0:
                 size = gate.read_update(content, trial, update)
                 shrink = 1.0 if limit is None or size <= limit else limit / size
-                contribution = update.astype(np.float64) * (w[row] * shrink)
-                if quantum:
-                    np.rint(contribution / quantum, out=contribution)
-                    contribution *= quantum
-                np.add(total, contribution, out=total)
+                add_multiple(total, update, w[row] * shrink, quantum)
             losses[row] = loss
 
         asks = [
@@ -177,7 +173,9 @@ class FedLAW(MatrixStrategy):
         exchanges.second(trial, asks, receive)
         scored = np.flatnonzero(np.isfinite(losses))
         weight = float(w[scored].sum())
-        return _Trial(scored, losses[scored], total / weight if weight > 0 else None)
+        if weight > 0:
+            total /= weight
+        return _Trial(scored, losses[scored], total if weight > 0 else None)
 
     def _learn(
         self,
