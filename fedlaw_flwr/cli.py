@@ -1,5 +1,7 @@
 """The `fedlaw` command: demo, run, list, report."""
 
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -108,7 +110,7 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray")
         raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
     folders = []
     for settings in chosen:
-        folder = fresh_folder(runs, settings)
+        folder = Path(settings.run_dir) if settings.run_dir else fresh_folder(runs, settings)
         with LiveRun(_console, settings.strategy, settings.num_rounds) as live:
             engines[engine](settings, folder, live.show)
         folders.append(folder)
@@ -144,14 +146,17 @@ def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
 
 def main() -> None:
     """The console script: a person's mistake is one sentence and exit code 2, a failed run one sentence and 1."""
-    from fedlaw_flwr.runs.simulation import RunFailed
+    from fedlaw_flwr.runs.folder import RunFailed
 
+    # A cancelled job or a closed terminal must end what was started as Ctrl-C does: through every `finally`.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, frame: sys.exit(128 + received))
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
-        _fail(error, 2)
     except (RunFailed, TimeoutError) as error:
         _fail(error, 1)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        _fail(error, 2)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

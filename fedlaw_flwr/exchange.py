@@ -4,21 +4,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.patience import OUTAGE, patiently
 from fedlaw_flwr.roster import Silo
 
 Ledger = Callable[[Mapping[str, Any]], None]
 """Where what happened is written: called with one event, a mapping with a `kind`, as it happens."""
 
 _log = logging.getLogger("flwr")
-_T = TypeVar("_T")
-_OUTAGE = (httpx.TransportError, ConnectionError, TimeoutError)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 # A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
 _STALL = 5.0
@@ -44,6 +43,11 @@ class Outcome:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+
+    @property
+    def asked(self) -> int:
+        """How many silos were asked."""
+        return len(self.answered) + len(self.rejected) + len(self.silent)
 
 
 def exchange(
@@ -84,19 +88,6 @@ def exchange(
     return outcome
 
 
-def patiently(call: Callable[[], _T], timeout: float) -> _T:
-    """call(), again and again while the SuperLink cannot be reached, for at most `timeout` seconds."""
-    started = time.monotonic()
-    while True:
-        try:
-            return call()
-        except _OUTAGE as error:
-            if time.monotonic() - started >= timeout:
-                raise
-            _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
-            time.sleep(_LONGEST_PAUSE)
-
-
 def payload_bytes(content: Mapping[str, Any]) -> int:
     """The bytes of a message's records: array data as serialised, numbers as 8, texts and names as UTF-8."""
     total = 0
@@ -116,7 +107,7 @@ def _pass_over(
         began = time.monotonic()
         try:
             pulled = list(grid.pull_messages([message_id]))
-        except _OUTAGE as error:
+        except OUTAGE as error:
             _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
             return arrived, stalled, False
         except httpx.HTTPStatusError:

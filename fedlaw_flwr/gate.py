@@ -43,6 +43,16 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
     return loss
 
 
+def read_metrics(content: RecordDict) -> dict[str, float]:
+    """The finite numbers of the reply's one MetricRecord, by name. Raises Rejected for none or several."""
+    metrics = _only(content, MetricRecord)
+    return {
+        key: float(value)
+        for key, value in metrics.items()
+        if isinstance(value, int | float) and abs(value) <= _LARGEST_LOSS
+    }
+
+
 def read_claim(content: RecordDict) -> int | None:
     """The partition a silo says it is, in simulation; None if it says nothing usable. A claim, never a credential."""
     for record in content.values():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from flwr.serverapp import Grid
 
+from fedlaw_flwr.patience import patiently
+
 
 @dataclass(frozen=True)
 class Silo:
@@ -23,7 +25,7 @@ class Roster:
 
     A registered name orders and labels a silo where there is one (a deployment). In simulation there is none, node
     ids are random, and the silo says in its reply which partition it is: that claim orders rows and scores detection,
-    its first one stands, and nothing else ever rests on it.
+    its first one stands, and no defence ever rests on it.
     """
 
     def __init__(self) -> None:
@@ -78,7 +80,7 @@ class Roster:
         how many there are, when `timeout` seconds did not bring that many.
         """
         started = last_change = time.monotonic()
-        silos = self.refresh(grid)
+        silos = patiently(lambda: self.refresh(grid), timeout)
         while True:
             now = time.monotonic()
             if len(silos) >= at_least and (now - last_change >= settle or now - started > timeout + settle):
@@ -89,6 +91,6 @@ class Roster:
                     "(num-silos, or 2b+2 for max-byzantine=b, or the quorum); start the missing ones"
                 )
             time.sleep(0.2)
-            found = self.refresh(grid)
+            found = patiently(lambda: self.refresh(grid), timeout)
             if [s.node_id for s in found] != [s.node_id for s in silos]:
                 silos, last_change = found, time.monotonic()

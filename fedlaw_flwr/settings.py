@@ -1,6 +1,7 @@
 """Every setting of a run: its name, default, what is allowed, and the one sentence a wrong value gets."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
 from fedlaw_flwr.rules import RULES, RuleSettings, check
 from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.tasks.device import device as find_device
 from fedlaw_flwr.training import LOSS_AT
 from fedlaw_flwr.weighting import Simplex, byzantine_count
 
@@ -112,6 +114,21 @@ class Settings(BaseModel):
         """Absolute, since the processes of a run have working directories of their own."""
         return str(Path(value).expanduser().resolve()) if value else ""
 
+    @field_validator("buffers")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _present(cls, value: str) -> str:
+        find_device(value)
+        return value
+
     @field_validator("byzantine", "max_byzantine", mode="before")
     @classmethod
     def _count_or_fraction(cls, value: Any) -> Any:
@@ -124,7 +141,7 @@ class Settings(BaseModel):
     @field_validator("clip", mode="before")
     @classmethod
     def _clip_rule(cls, value: Any) -> Any:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
         if not number and value not in ("rank", "none", "oracle"):
             raise ValueError("allowed are rank, none, oracle, or a norm above 0 in units of g")
         return value
@@ -144,6 +161,10 @@ class Settings(BaseModel):
                 images = ", ".join(name for name, entry in TASKS.items() if entry.is_image)
                 raise ValueError(f"attack={attack!r} needs a task with images ({images}), task={self.task!r} has none")
         self.partition_plan()
+        if self.quorum > self.num_silos:
+            raise ValueError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
+        if TASKS[self.task].needs_files and not self.data_dir:
+            raise ValueError(f"task={self.task!r} needs data-dir, the folder torchvision keeps its files in")
         if self.data_dir and not Path(self.data_dir).is_dir():
             raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")
         return self

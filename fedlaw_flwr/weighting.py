@@ -31,6 +31,16 @@ def byzantine_count(max_byzantine: int | float, n: int) -> int:
     return b
 
 
+def fewest_silos(max_byzantine: int | float) -> int:
+    """The n from which on `byzantine_count` takes every number of silos: 2b + 2 for a count b."""
+    if not isinstance(max_byzantine, float) or not 0 <= max_byzantine < 0.5:
+        return max(2, 2 * int(max_byzantine) + 2)
+    # ceil(f n) < f n + 1, so 2b + 2 <= n wherever n >= 4 / (1 - 2f); below, rounding decides.
+    surely = min(100_000, math.ceil(4 / (1 - 2 * max_byzantine)))
+    short = [n for n in range(1, surely) if 2 * math.ceil(max_byzantine * n - 1e-9) + 2 > n]
+    return max(short) + 1
+
+
 def default_cap(s: int) -> float:
     """t for s carriers: the paper's 1/(s - 10) from s = 100 up (I.2), 12/(11 s) below, at most 1.
 

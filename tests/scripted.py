@@ -241,9 +241,9 @@ class Clock:
 
 @contextmanager
 def stopped_clock(*modules: str) -> Iterator[Clock]:
-    """Puts a Clock in place of `time` in the modules named; by default the two that wait for silos."""
+    """Puts a Clock in place of `time` in the modules named; by default those that wait."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        for module in modules or ("fedlaw_flwr.exchange", "fedlaw_flwr.roster"):
+        for module in modules or ("fedlaw_flwr.exchange", "fedlaw_flwr.roster", "fedlaw_flwr.patience"):
             patch.setattr(f"{module}.time", clock)
         yield clock

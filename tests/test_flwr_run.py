@@ -1,16 +1,18 @@
 """The real thing: `flwr run` in Ray, its numbers against this process's, its failures told, nothing left running."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from client_app.simulated import app
-from fedlaw_flwr.runs.folder import read_events
+from fedlaw_flwr.runs.folder import RunFailed, read_events
 from fedlaw_flwr.runs.in_process import run_in_process
-from fedlaw_flwr.runs.simulation import PROJECT, RunFailed, simulate, superlink
+from fedlaw_flwr.runs.simulation import PROJECT, simulate, superlink
 from fedlaw_flwr.settings import Settings
 
 SMALL = {"num-silos": 6, "num-rounds": 3, "local-epochs": 1, "attack": "inverse_gradient", "max-byzantine": 1}
@@ -56,9 +58,9 @@ def test_two_silos_at_a_time_or_one_make_no_difference(tmp_path):
 
 @pytest.mark.slow
 def test_a_failed_run_is_told_whatever_flwr_run_returns(tmp_path):
-    settings = Settings.read(SMALL | {"task": "mnist"})
+    settings = Settings.read(SMALL | {"task": "mnist", "data-dir": str(tmp_path)})
     before = flower_processes()
-    with pytest.raises(RunFailed, match=r"finished:failed: .*task='mnist' needs data-dir"):
+    with pytest.raises(RunFailed, match=r"finished:failed: .*no MNIST"):
         simulate(settings, tmp_path / "run", lambda event: None)
     assert flower_processes() <= before
 
@@ -93,3 +95,18 @@ def test_another_directorys_packages_of_the_same_names_are_never_run(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_takes_everything_it_started_with_it(number, tmp_path):
+    before = flower_processes()
+    fedlaw = Path(sys.executable).parent / "fedlaw"
+    process = subprocess.Popen([str(fedlaw), "run", "num-rounds=50"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not flower_processes() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert flower_processes() - before
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert flower_processes() <= before

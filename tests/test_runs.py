@@ -11,7 +11,7 @@ from client_app.honest import app as honest_app
 from client_app.simulated import app
 from fedlaw_flwr.engine.in_process import InProcessGrid
 from fedlaw_flwr.runs.experiment import build_strategy, warnings_of
-from fedlaw_flwr.runs.folder import RunFolder, read_events
+from fedlaw_flwr.runs.folder import RunFailed, RunFolder, read_events
 from fedlaw_flwr.runs.in_process import run_in_process
 from fedlaw_flwr.runs.verdict import verdict
 from fedlaw_flwr.settings import Settings
@@ -116,9 +116,21 @@ def test_a_run_folder_is_never_overwritten(tmp_path):
 
 def test_a_failed_run_says_why_in_its_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
-        finished(tmp_path, task="mnist")
+        finished(tmp_path, task="mnist", data_dir=str(tmp_path))
     last = list(read_events(tmp_path / "run"))[-1]
-    assert last["status"] == "failed" and "needs data-dir" in last["reason"]
+    assert last["status"] == "failed" and "no MNIST" in last["reason"]
+
+
+def test_examples_that_cannot_be_dealt_end_the_run_before_its_first_round(tmp_path):
+    with pytest.raises(ValueError, match="examples to deal"):
+        finished(tmp_path, num_silos=3000, max_byzantine=0.1, attack="none")
+    assert not [event for event in read_events(tmp_path / "run") if event["kind"] == "round"]
+
+
+def test_a_run_that_never_moved_the_model_has_failed(tmp_path):
+    with pytest.raises(RunFailed, match="none of 3 rounds moved the model"):
+        finished(tmp_path, attack="silencing", byzantine=5, max_byzantine=0.4)
+    assert list(read_events(tmp_path / "run"))[-1]["status"] == "failed"
 
 
 def test_a_line_still_being_written_is_not_read(tmp_path):

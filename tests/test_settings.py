@@ -41,6 +41,11 @@ from fedlaw_flwr.settings import STRATEGIES, Settings, SettingsError
             {"attack": "backdoor", "task": "breast_cancer"},
             r"attack='backdoor' needs a task with images \(digits, .*has none",
         ),
+        ({"quorum": 21}, r"quorum=21: more than the num-silos=20"),
+        ({"task": "mnist"}, r"task='mnist' needs data-dir"),
+        ({"buffers": "("}, r"buffers='\(': no regular expression"),
+        ({"clip": float("inf")}, r"clip=inf: allowed are"),
+        ({"device": "gpu"}, r"device='gpu'"),
         ({"weight-rounds": 0}, r"weight-rounds=0 and refresh-every=0: no weight is ever learned"),
     ],
 )

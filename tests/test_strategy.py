@@ -313,6 +313,11 @@ class TestOneExchange:
         ({"fraction_train": 0.5}, "fraction_train=0.5"),
         ({"lr": -1.0}, "lr=-1.0"),
         ({"beta": 0.0}, "beta=0.0"),
+        ({"beta": float("inf")}, "beta=inf"),
+        ({"lr": float("inf")}, "lr=inf"),
+        ({"max_byzantine": True}, "max_byzantine=True"),
+        ({"quorum": -1}, "quorum=-1"),
+        ({"weight_rounds": -5}, "weight_rounds=-5"),
         ({"variant": "sum"}, "variant='sum'"),
         ({"clip": "hard"}, "clip='hard'"),
         ({"clip": -2.0}, "clip=-2.0"),
@@ -438,3 +443,36 @@ def test_a_metric_one_silo_invents_is_not_the_federations():
 
     result, *_ = run([script(i) for i in range(8)], rounds=1, fraction_evaluate=1.0)
     assert "x" not in result.evaluate_metrics_clientapp[1]
+
+
+def test_one_silo_with_twenty_metric_records_has_no_say():
+    def many(received):
+        content = reply(None, 9.0, partition=0)
+        for number in range(20):
+            content[f"more {number}"] = MetricRecord({"loss": 9.0})
+        return content
+
+    def script(i):
+        def answer(received):
+            if received.message_type != "evaluate":
+                return honest(i)(received)
+            return many(received) if i == 0 else reply(None, 0.5, partition=i)
+
+        return answer
+
+    result, *_ = run([script(i) for i in range(8)], rounds=1, fraction_evaluate=1.0)
+    assert result.evaluate_metrics_clientapp[1]["loss"] == 0.5
+
+
+def test_a_fraction_of_byzantine_silos_is_of_all_who_joined():
+    grid = ScriptedGrid([honest(i) for i in range(12)])
+    grid.online = set(range(6))
+    strategy = FedLAW(max_byzantine=0.25, lr=0.1, wait=5.0)
+    run(None, grid=grid, strategy=strategy, between=lambda k, g: g.online.update(range(12)) if k == 1 else None)
+    assert (strategy.simplex.n, strategy.simplex.b) == (12, 3)
+
+
+def test_with_a_fraction_enough_silos_are_waited_for_to_tell_honest_from_hostile():
+    grid = ScriptedGrid([honest(i) for i in range(3)])
+    with pytest.raises(TimeoutError, match="3 silos are online after 5 s and 4 are needed"):
+        run(None, grid=grid, max_byzantine=0.2)

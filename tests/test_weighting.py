@@ -12,7 +12,16 @@ from scipy.optimize import linprog
 
 from fedlaw_flwr import blocks
 from fedlaw_flwr.projection import check_simplex, project
-from fedlaw_flwr.weighting import Schedule, Simplex, Weights, byzantine_count, default_cap, least_loss, score
+from fedlaw_flwr.weighting import (
+    Schedule,
+    Simplex,
+    Weights,
+    byzantine_count,
+    default_cap,
+    fewest_silos,
+    least_loss,
+    score,
+)
 
 props = settings(derandomize=True, deadline=None, max_examples=200)
 
@@ -394,3 +403,11 @@ def test_weights_sum_to_one_over_whoever_is_present_whatever_happened_before(rou
     learned, dodged = rounds[-1]
     if any(silo in learned for silo in silos):
         assert all(w[i] == 0 for i, silo in enumerate(silos) if silo in dodged or silo == "g")
+
+
+@pytest.mark.parametrize("bound", [0, 1, 3, 0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.45])
+def test_from_the_fewest_silos_on_every_number_of_them_is_taken_and_one_less_is_not(bound):
+    fewest = fewest_silos(bound)
+    assert all(byzantine_count(bound, n) >= 0 for n in range(fewest, fewest + 200))
+    with pytest.raises(ValueError, match="2b\\+2 <= n"):
+        byzantine_count(bound, fewest - 1)

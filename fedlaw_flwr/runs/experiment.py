@@ -12,7 +12,7 @@ from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
 from fedlaw_flwr.exchange import Ledger
 from fedlaw_flwr.partition import labels_without_honest_home
-from fedlaw_flwr.runs.folder import RunFolder
+from fedlaw_flwr.runs.folder import EVENTS, RunFailed, RunFolder
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.strategy import FedLAW, OneExchange
 from fedlaw_flwr.strategy.base import MatrixStrategy
@@ -29,6 +29,7 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     task = load_task(
         settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir, download=settings.download
     )
+    task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
     for warning in warnings_of(settings):
         folder.write({"kind": "warning", "reason": warning})
         _log.warning(warning)
@@ -51,6 +52,9 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
         ),
         evaluate_fn=central_evaluation(settings, task),
     )
+    rounds = result.train_metrics_clientapp
+    if all(metrics["held"] for metrics in rounds.values()):
+        raise RunFailed(f"none of {len(rounds)} rounds moved the model; {folder.path / EVENTS} says why of each")
     folder.save_model({key: array.numpy() for key, array in result.arrays.items()})
     return result
 

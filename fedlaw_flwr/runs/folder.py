@@ -17,6 +17,10 @@ EVENTS, SETTINGS, MODEL = "events.jsonl", "settings.json", "model.safetensors"
 _log = logging.getLogger("flwr")
 
 
+class RunFailed(RuntimeError):
+    """A run did not do what it was started for; the text says what is known."""
+
+
 class RunFolder:
     """One run's files, open for writing; a context manager that notes how the run ended, whatever ended it."""
 

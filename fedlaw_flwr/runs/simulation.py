@@ -16,16 +16,12 @@ from typing import Any
 
 import httpx
 
-from fedlaw_flwr.runs.folder import EVENTS, read_events
+from fedlaw_flwr.runs.folder import EVENTS, RunFailed, read_events
 from fedlaw_flwr.settings import Settings
 
 # Where the Flower app is: the checkout this package is installed from.
 PROJECT = Path(__file__).resolve().parents[2]
 _START, _STOP = 60.0, 10.0
-
-
-class RunFailed(RuntimeError):
-    """The run did not complete; the text says what is known and where its log is."""
 
 
 def simulate(
@@ -37,6 +33,8 @@ def simulate(
     project's code, and ended with all it started. Flower's exit code is not believed: the run must be
     `finished:completed` and its folder must say so too. Raises RunFailed otherwise.
     """
+    if not (PROJECT / "pyproject.toml").exists():
+        raise RunFailed("`flwr run` needs this app's checkout; install it from there, or use the in-process engine")
     folder = folder.resolve()
     settings = settings.model_copy(update={"run_dir": str(folder)})
     with superlink(folder) as flwr:
@@ -118,6 +116,8 @@ class Flower:
 @contextmanager
 def superlink(folder: Path) -> Iterator[Flower]:
     """A SuperLink in simulation mode on a free port; on leaving, it and every process it led to are ended."""
+    import psutil  # noqa: F401  missing, it must be missed before anything is started that needs ending
+
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fedlaw-") as empty:
         home, port = Path(empty), _free_port()

@@ -12,10 +12,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
+from fedlaw_flwr import gate
 from fedlaw_flwr.exchange import Ask, Ledger, exchange
 from fedlaw_flwr.layout import BATCH_NORM, Layout, Model
+from fedlaw_flwr.patience import patiently
 from fedlaw_flwr.roster import Roster, Silo
 from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
+from fedlaw_flwr.weighting import fewest_silos
 
 _log = logging.getLogger("flwr")
 
@@ -67,8 +70,12 @@ class MatrixStrategy(Strategy):
             )
         if not 0.0 <= fraction_evaluate <= 1.0:
             raise ValueError(f"fraction_evaluate={fraction_evaluate}: must be in [0, 1]")
-        if lr is not None and not lr > 0:
-            raise ValueError(f"lr={lr}: the silos' step must be above 0")
+        if lr is not None and not 0 < lr < float("inf"):
+            raise ValueError(f"lr={lr}: the silos' step must be a finite number above 0")
+        if isinstance(max_byzantine, bool):
+            raise ValueError(f"max_byzantine={max_byzantine}: a count (3) or a fraction of the silos (0.2) is expected")
+        if quorum < 0 or num_silos < 0:
+            raise ValueError(f"quorum={quorum}, num_silos={num_silos}: numbers of silos are at least 0")
         self.lr, self.max_byzantine, self.num_silos, self.quorum = lr, max_byzantine, num_silos, quorum
         self.loss_key, self.loss_floor, self.buffers = loss_key, loss_floor, buffers
         self.fraction_evaluate, self.wait, self.attackers = fraction_evaluate, wait, attackers
@@ -150,8 +157,7 @@ class MatrixStrategy(Strategy):
         """How many silos must be online before the first round."""
         if self.num_silos:
             return self.num_silos
-        b = self.max_byzantine if isinstance(self.max_byzantine, int) else 0
-        return max(2 * b + 2, self.quorum)
+        return max(fewest_silos(self.max_byzantine), self.quorum)
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         return Channel(
@@ -247,17 +253,15 @@ class MatrixStrategy(Strategy):
         result: Result,
     ) -> None:
         """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
-        silos = self.roster.refresh(grid) if self.fraction_evaluate else []
+        silos = patiently(lambda: self.roster.refresh(grid), timeout) if self.fraction_evaluate else []
         asks = [Ask(silo) for silo in silos[: round(self.fraction_evaluate * len(silos))]]
         if not asks:
             return
         reported: dict[str, list[float]] = {}
 
         def receive(ask: Ask, content: RecordDict) -> None:
-            for record in content.values():
-                for key, value in record.items() if isinstance(record, MetricRecord) else ():
-                    if isinstance(value, int | float) and np.isfinite(value):
-                        reported.setdefault(key, []).append(float(value))
+            for key, value in gate.read_metrics(content).items():
+                reported.setdefault(key, []).append(value)
 
         sent = {**(config or {}), "server-round": server_round, "exchange": 0}
         exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)

@@ -10,8 +10,9 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedlaw_flwr import gate
-from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange, patiently
+from fedlaw_flwr.exchange import Ask, Ledger, Outcome, exchange
 from fedlaw_flwr.layout import Layout, Model
+from fedlaw_flwr.patience import patiently
 from fedlaw_flwr.roster import Roster, Silo
 
 _log = logging.getLogger("flwr")

@@ -71,8 +71,12 @@ class FedLAW(MatrixStrategy):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(**shared)
-        if not beta > 0:
-            raise ValueError(f"beta={beta}: the step of the weights must be above 0")
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"beta={beta}: the step of the weights must be a finite number above 0")
+        if weight_rounds < -1 or refresh_every < 0:
+            raise ValueError(
+                f"weight_rounds={weight_rounds}, refresh_every={refresh_every}: at least -1 (always) and 0 (never) are allowed"
+            )
         if variant not in ("fedlaw", "bsum"):
             raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
         if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and 0 < clip < float("inf")):
@@ -101,6 +105,8 @@ class FedLAW(MatrixStrategy):
     def _round(self, exchanges: Exchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         replies = exchanges.first(model)
         m, unmasked = len(replies.silos), len(replies.outcome.rejected)
+        if (n := replies.outcome.asked) > self.simplex.n:  # silos joined: b is of all there are
+            self.simplex = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
         simplex = self._among(m, unmasked)
         if simplex is None:
             return None, {"reason": self._too_few(m, unmasked)}

@@ -50,7 +50,10 @@ class OneExchange(MatrixStrategy):
     def _round(self, exchanges: Exchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         assert self.lr is not None
         replies = exchanges.first(model)
-        m = len(replies.silos)
+        m, n = len(replies.silos), max(self.n, replies.outcome.asked)
+        if n > self.n:  # silos joined: b is of all there are
+            self.n, f = n, byzantine_count(self.max_byzantine, n)
+            self.rule_settings = self.aggregate.settings = replace(self.rule_settings, f=f)
         if m < max(1, self.quorum):
             return None, {"reason": f"{m} silos gave usable replies and the quorum is {self.quorum}"}
         try:

@@ -22,6 +22,11 @@ class TaskEntry:
     where: str
     is_image: bool = True
 
+    @property
+    def needs_files(self) -> bool:
+        """Whether its examples lie in files that `data-dir` must name."""
+        return self.where.startswith("vision:")
+
 
 TASKS = {
     "digits": TaskEntry("8x8 handwritten digits, embedded in scikit-learn", 10, "embedded:digits"),
