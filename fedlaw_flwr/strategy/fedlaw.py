@@ -75,7 +75,7 @@ class FedLAW(MatrixStrategy):
             raise ValueError(f"beta={beta}: the step of the weights must be a finite number above 0")
         if weight_rounds < -1 or refresh_every < 0:
             raise ValueError(
-                f"weight_rounds={weight_rounds}, refresh_every={refresh_every}: at least -1 (always) and 0 (never) are allowed"
+                f"weight_rounds={weight_rounds}, refresh_every={refresh_every}: allowed from -1 (always) and 0 (never) up"
             )
         if variant not in ("fedlaw", "bsum"):
             raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
