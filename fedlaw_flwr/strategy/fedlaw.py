@@ -73,10 +73,10 @@ class FedLAW(MatrixStrategy):
         super().__init__(**shared)
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta={beta}: the step of the weights must be a finite number above 0")
-        if weight_rounds < -1 or refresh_every < 0:
-            raise ValueError(
-                f"weight_rounds={weight_rounds}, refresh_every={refresh_every}: allowed from -1 (always) and 0 (never) up"
-            )
+        if weight_rounds < -1:
+            raise ValueError(f"weight_rounds={weight_rounds}: allowed are -1 (always) and more")
+        if refresh_every < 0:
+            raise ValueError(f"refresh_every={refresh_every}: allowed are 0 (never) and more")
         if variant not in ("fedlaw", "bsum"):
             raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
         if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and 0 < clip < float("inf")):
