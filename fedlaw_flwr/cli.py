@@ -1,5 +1,6 @@
 """The `fedlaw` command: demo, run, list, report."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -108,6 +109,8 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray")
     engines: dict[str, Callable[..., None]] = {"ray": simulate, "in-process": partial(run_in_process, client)}
     if engine not in engines:
         raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+    if not _verbose:  # what Flower's log would say of this process is on the screen already, from the events
+        logging.getLogger("flwr").setLevel(logging.ERROR)
     folders = []
     for settings in chosen:
         folder = Path(settings.run_dir) if settings.run_dir else fresh_folder(runs, settings)
