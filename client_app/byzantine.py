@@ -1,6 +1,7 @@
 """The Byzantine silo: a Flower mod around the honest ClientApp that poisons its examples or forges its reply."""
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from flwr.app import Context, Error, Message, MetricRecord
@@ -11,8 +12,10 @@ from client_app.honest import respond, settings_of, silo_of, task_of
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr import seeding
 from fedlaw_flwr.attacks import load_attack
-from fedlaw_flwr.attacks.base import Attack, Situation
+from fedlaw_flwr.attacks.base import Attack, Coalition, Situation
 from fedlaw_flwr.layout import Layout
+from fedlaw_flwr.settings import Settings
+from fedlaw_flwr.tasks.base import Examples, Task
 
 # Flower's code for a ClientApp that failed: what a silo that answers nothing looks like from the server.
 _CLIENT_APP_EXCEPTION = 2
@@ -32,9 +35,17 @@ def attack_mod(message: Message, context: Context, call_next: ClientAppCallable)
         reply = call_next(message, context)
     else:
         settings, silo = settings_of(context), silo_of(context)
-        task, rng = task_of(settings), seeding.generator(settings.seed, "attack", silo)
-        reply = respond(message, settings, silo, task, attack.poison(task.load_train(silo), task, rng))
-    return _forge(message, context, reply, attack) if attack.forge else reply
+        task = task_of(settings)
+        reply = respond(message, settings, silo, task, poisoned(attack, task.load_train(silo), task, settings, silo))
+    members = _members(context, attack)
+    return forged(message, context, reply, attack, lambda: honest_coalition(message, context, members))
+
+
+def poisoned(attack: Attack, examples: Examples, task: Task, settings: Settings, silo: int) -> Examples:
+    """What the silo trains on under this attack: in every exchange the same, and its own where none are changed."""
+    if attack.poison is None:
+        return examples
+    return attack.poison(examples, task, seeding.generator(settings.seed, "attack", silo))
 
 
 def _attack_of(context: Context) -> str | None:
@@ -60,13 +71,16 @@ def _simulated(context: Context) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _forge(message: Message, context: Context, reply: Message, attack: Attack) -> Message:
+def forged(
+    message: Message, context: Context, reply: Message, attack: Attack, coalition: Callable[[], Coalition]
+) -> Message:
     """The reply with the attack's update and loss in it; its buffers and the rest stay as they were.
 
     A silent attacker's reply is an error, the one way a ClientApp has of giving no answer: to the strategy an error
     and no reply are the same silence, and the run need not wait for its timeout.
     """
-    assert attack.forge is not None
+    if attack.forge is None:
+        return reply
     settings, silo, members = settings_of(context), silo_of(context), _members(context, attack)
     asked, received = Asked.of(message, settings), received_arrays(message)
     layout = Layout.of(received, settings.buffers)
@@ -75,7 +89,7 @@ def _forge(message: Message, context: Context, reply: Message, attack: Attack) -
     trained = layout.split(reply.content.array_records[replied]) if replied else theta
     metrics: MetricRecord = next(iter(reply.content.metric_records.values()))
     start = theta.parameters.astype(np.float64)
-    forged = attack.forge(
+    forgery = attack.forge(
         Situation(
             round_number=asked.server_round,
             exchange=asked.exchange,
@@ -89,12 +103,12 @@ def _forge(message: Message, context: Context, reply: Message, attack: Attack) -
             num_silos=settings.num_silos,
             rng=seeding.generator(settings.seed, "attack", silo, asked.server_round, asked.exchange),
             shared_rng=seeding.generator(settings.seed, "coalition"),
-            coalition=lambda: honest_coalition(message, context, members),
+            coalition=coalition,
         )
     )
-    if forged.silent:
+    if forgery.silent:
         return Message(Error(_CLIENT_APP_EXCEPTION, f"{attack.name}: no answer"), reply_to=message)
-    metrics["loss"] = float(forged.loss)
+    metrics["loss"] = float(forgery.loss)
     if replied:
-        reply.content[replied] = theta.stepped(asked.lr * forged.update, trained.buffers).arrays()
+        reply.content[replied] = theta.stepped(asked.lr * forgery.update, trained.buffers).arrays()
     return reply

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from client_app.honest import respond, settings_of, task_of
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr.attacks.base import Coalition
-from fedlaw_flwr.layout import Layout
+from fedlaw_flwr.layout import Layout, Model
 from fedlaw_flwr.settings import Settings
 
 # The files of a run's last exchange stay behind: a later run of the same user removes what nobody touched for an hour.
@@ -47,15 +47,24 @@ def honest_coalition(message: Message, context: Context, members: tuple[int, ...
             [np.load(path, allow_pickle=False) for path in _files(folder, stem, silo, asked.wants_update)]
             for silo in members
         ]
-    losses = np.array([float(loss) for loss, *_ in read])
-    updates = np.empty((len(members), layout.num_parameters if asked.wants_update else 0))
-    theta = layout.split(received).parameters.astype(np.float64)
-    for row, (_, *trained) in zip(updates, read, strict=True):
-        if trained:
-            row[:] = (theta - trained[0]) / asked.lr
-    for array in (losses, updates):
+    trained = [rows[0] if rows else None for _, *rows in read]
+    return coalition_of(layout.split(received), asked.lr, [float(loss) for loss, *_ in read], trained)
+
+
+def coalition_of(
+    theta: Model, lr: float, losses: Sequence[float], trained: Sequence[NDArray[np.floating] | None]
+) -> Coalition:
+    """What members know who received theta and trained these parameters (d,), or no update (None): g in float64."""
+    updates = np.empty((len(trained), theta.layout.num_parameters if any(row is not None for row in trained) else 0))
+    start = theta.parameters.astype(np.float64)
+    for update, row in zip(updates, trained, strict=True):
+        if row is not None:
+            np.subtract(start, row, out=update)
+            update /= lr
+    found = Coalition(updates, np.array(losses))
+    for array in (found.updates, found.losses):
         array.flags.writeable = False
-    return Coalition(updates, losses)
+    return found
 
 
 def _files(folder: Path, stem: str, silo: int, wants_update: bool) -> list[Path]:

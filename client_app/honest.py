@@ -7,12 +7,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from client_app.wire import Asked, received_arrays
-from fedlaw_flwr import seeding
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.tasks import load_task
 from fedlaw_flwr.tasks.base import Examples, Task
 from fedlaw_flwr.tasks.device import device
-from fedlaw_flwr.training import evaluate, local_round
+from fedlaw_flwr.training import Job, Trained, evaluate, local_round
 
 app = ClientApp()
 
@@ -44,34 +43,51 @@ def respond(message: Message, settings: Settings, silo: int, task: Task, example
     """
     # One thread in a silo: with more, sums depend on how many there are, and silos on one machine fight for them.
     torch.set_num_threads(1)
+    job = job_of(message, settings, silo, examples)
+    return answer(message, job, local_round(received_model(message, settings, task), task, job))
+
+
+def job_of(message: Message, settings: Settings, silo: int, examples: Examples, poison: str = "") -> Job:
+    """What this message asks of this silo; poison names the attack that changed the examples, if one did."""
     asked = Asked.of(message, settings)
-    model = received_model(message, settings, task)
-    loss = local_round(
-        model,
-        task,
-        examples,
+    return Job(
+        silo=silo,
+        examples=examples,
+        poison=poison,
+        seed=settings.seed,
+        server_round=asked.server_round,
+        exchange=asked.exchange,
         lr=asked.lr,
         epochs=asked.local_epochs,
         batch_size=asked.batch_size,
-        rng=seeding.generator(settings.seed, "batches", silo, asked.server_round, asked.exchange),
         loss_at=settings.loss_at,
         wants_update=asked.wants_update,
     )
+
+
+def answer(message: Message, job: Job, trained: Trained) -> Message:
+    """The reply once the job is done."""
     content = RecordDict(
         {
-            "metrics": MetricRecord({"loss": loss, "num-examples": len(examples)}),
-            "silo": ConfigRecord({"partition-id": silo}),
+            "metrics": MetricRecord({"loss": trained.loss, "num-examples": len(job.examples)}),
+            "silo": ConfigRecord({"partition-id": job.silo}),
         }
     )
-    if asked.wants_update:
-        content["arrays"] = ArrayRecord({key: value.cpu() for key, value in model.state_dict().items()})
+    if job.wants_update:
+        assert trained.state is not None
+        content["arrays"] = ArrayRecord({key: value.cpu() for key, value in trained.state.items()})
     return Message(content, reply_to=message)
 
 
 def received_model(message: Message, settings: Settings, task: Task) -> torch.nn.Module:
     """The task's model with the received state dict in it, on the silo's device."""
+    return model_with(received_arrays(message), settings, task)
+
+
+def model_with(arrays: ArrayRecord, settings: Settings, task: Task) -> torch.nn.Module:
+    """The task's model with this state dict in it, on the silo's device."""
     model = task.build_model(settings.seed)
-    model.load_state_dict(received_arrays(message).to_torch_state_dict(), strict=True)
+    model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
     return model.to(device(settings.device))
 
 

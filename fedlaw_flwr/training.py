@@ -1,15 +1,49 @@
 """Algorithm 1, the honest silo's round: local epochs of plain SGD from the received model, and the loss it reports."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fedlaw_flwr import seeding
 from fedlaw_flwr.tasks.base import Examples, Task
 
 LOSS_AT = ("trained", "received")
 """Where f_i is taken: at psi_i after training (Algorithm 1 of the paper), or at the broadcast point (its eq. 151)."""
 
-_EVALUATION_BATCH = 2048
+EVALUATION_BATCH = 2048
+"""Examples whose loss is taken at once; f_i is the mean over all, whatever this is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one silo is asked for in one exchange, apart from the model: its local round, before it is done."""
+
+    silo: int
+    examples: Examples
+    poison: str  # the attack that changed the examples, empty for the silo's own as they are
+    seed: int
+    server_round: int
+    exchange: int
+    lr: float
+    epochs: int
+    batch_size: int
+    loss_at: str
+    wants_update: bool
+
+    def rng(self) -> np.random.Generator:
+        """The stream that decides the orders of its batches, at its start."""
+        return seeding.generator(self.seed, "batches", self.silo, self.server_round, self.exchange)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a local round gave: f_i, and the state dict psi_i where the update was asked for."""
+
+    loss: float
+    state: Mapping[str, Tensor] | None
 
 
 def train(
@@ -46,9 +80,9 @@ def mean_loss(model: nn.Module, task: Task, examples: Examples) -> float:
     model.eval()
     device = next(model.parameters()).device
     total = 0.0
-    for start in range(0, len(examples), _EVALUATION_BATCH):
-        inputs = examples.inputs[start : start + _EVALUATION_BATCH].to(device)
-        targets = examples.targets[start : start + _EVALUATION_BATCH].to(device)
+    for start in range(0, len(examples), EVALUATION_BATCH):
+        inputs = examples.inputs[start : start + EVALUATION_BATCH].to(device)
+        targets = examples.targets[start : start + EVALUATION_BATCH].to(device)
         total += float(task.loss(model(inputs), targets)) * len(inputs)
     return total / len(examples)
 
@@ -58,30 +92,20 @@ def evaluate(model: nn.Module, task: Task, examples: Examples) -> dict[str, floa
     """The task's metrics and its mean loss over the examples, the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    outputs = torch.cat([model(part.to(device)).cpu() for part in examples.inputs.split(_EVALUATION_BATCH)])
+    outputs = torch.cat([model(part.to(device)).cpu() for part in examples.inputs.split(EVALUATION_BATCH)])
     return {"loss": float(task.loss(outputs, examples.targets)), **task.metrics(outputs, examples.targets)}
 
 
-def local_round(
-    model: nn.Module,
-    task: Task,
-    examples: Examples,
-    *,
-    lr: float,
-    epochs: int,
-    batch_size: int,
-    rng: np.random.Generator,
-    loss_at: str,
-    wants_update: bool = True,
-) -> float:
-    """One exchange on a silo: trains the model in place and returns its loss f_i, taken where `loss_at` says.
+def local_round(model: nn.Module, task: Task, job: Job) -> Trained:
+    """One exchange on a silo: trains the received model in place; f_i is taken where the job's `loss_at` says.
 
     Where only the loss is wanted and it is taken at the received model, nothing is trained. Raises ValueError for an
     unknown loss_at.
     """
-    if loss_at not in LOSS_AT:
-        raise ValueError(f"loss-at={loss_at!r}: allowed are {', '.join(LOSS_AT)}")
-    received = mean_loss(model, task, examples) if loss_at == "received" else None
-    if wants_update or received is None:
-        train(model, task, examples, lr=lr, epochs=epochs, batch_size=batch_size, rng=rng)
-    return mean_loss(model, task, examples) if received is None else received
+    if job.loss_at not in LOSS_AT:
+        raise ValueError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
+    received = mean_loss(model, task, job.examples) if job.loss_at == "received" else None
+    if job.wants_update or received is None:
+        train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
+    loss = mean_loss(model, task, job.examples) if received is None else received
+    return Trained(loss, model.state_dict() if job.wants_update else None)

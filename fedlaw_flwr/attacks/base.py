@@ -17,7 +17,8 @@ Vector = NDArray[np.float64]
 class Coalition:
     """What the silos of one attack know together: the honest update and loss of each, rows in order of the silos.
 
-    Honest: what each would have replied in this exchange from its own examples, unpoisoned. Read only.
+    Each of its silos, or with knowledge = "omniscient" every silo there is. Honest: what it would have replied in this
+    exchange from its own examples, unpoisoned. Read only.
     """
 
     updates: NDArray[np.float64]  # (m, d) in units of g; (m, 0) where the server asks for losses alone

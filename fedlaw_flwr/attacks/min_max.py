@@ -14,7 +14,7 @@ def forge(situation: Situation) -> Forgery:
         return situation.honestly()
     spread = Spread(situation.coalition().updates)
     bound = spread.pairwise.max()
-    gamma = largest_gamma(len(situation.members), lambda gamma: bool(spread.distances(gamma).max() <= bound))
+    gamma = largest_gamma(len(spread.pairwise), lambda gamma: bool(spread.distances(gamma).max() <= bound))
     return Forgery(spread.mean + gamma * spread.p, situation.loss)
 
 

@@ -14,7 +14,7 @@ def forge(situation: Situation) -> Forgery:
         return situation.honestly()
     spread = Spread(situation.coalition().updates)
     bound = spread.pairwise.sum(axis=1).max()
-    gamma = largest_gamma(len(situation.members), lambda gamma: bool(spread.distances(gamma).sum() <= bound))
+    gamma = largest_gamma(len(spread.pairwise), lambda gamma: bool(spread.distances(gamma).sum() <= bound))
     return Forgery(spread.mean + gamma * spread.p, situation.loss)
 
 

@@ -12,7 +12,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 _SERVER = 1  # the node id under which Flower's SuperLink speaks
-_CLIENT_APP_EXCEPTION = 2
+CLIENT_APP_EXCEPTION = 2
+"""Flower's code of an error reply for a ClientApp that failed."""
 
 
 class InProcessGrid(Grid):
@@ -92,4 +93,4 @@ class InProcessGrid(Grid):
             return self._app_of(partition)(message, context)
         except Exception as error:  # as Flower does: the silo failed, the run goes on
             reason = f"{type(error).__name__}: {error}"
-            return Message(Error(_CLIENT_APP_EXCEPTION, reason), reply_to=message)
+            return Message(Error(CLIENT_APP_EXCEPTION, reason), reply_to=message)

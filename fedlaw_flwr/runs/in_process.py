@@ -1,25 +1,40 @@
-"""The same apps and strategy as `flwr run`, one silo after another in this process: no Ray, no SuperLink."""
+"""The same apps and strategy as `flwr run` in this process, no Ray, no SuperLink: silo after silo, or as one batch."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 
+from fedlaw_flwr.engine.batched import BatchedGrid, Silos
 from fedlaw_flwr.engine.in_process import InProcessGrid
 from fedlaw_flwr.runs.experiment import run_experiment
 from fedlaw_flwr.runs.folder import RunFolder
 from fedlaw_flwr.settings import Settings
 
+OnEvent = Callable[[dict[str, Any]], None] | None
+"""Is handed the events of a run as they happen."""
 
-def run_in_process(
-    app: ClientApp,
+
+def run_in_process(app: ClientApp, settings: Settings, folder: Path, on_event: OnEvent = None) -> None:
+    """One run of this ClientApp in every silo, one after another, into `folder`."""
+    settings = settings.model_copy(update={"run_dir": str(folder)})
+    _run(InProcessGrid(app, settings.num_silos, settings.as_config()), settings, on_event)
+
+
+def run_batched(
+    silos: Callable[[Settings], Silos],
     settings: Settings,
     folder: Path,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: OnEvent = None,
+    silos_per_batch: int = 64,
 ) -> None:
-    """One run of this ClientApp in every silo, into `folder`; its events are handed to on_event as they happen."""
+    """One run of these silos, so many of them trained together, into `folder`."""
     settings = settings.model_copy(update={"run_dir": str(folder)})
-    grid = InProcessGrid(app, settings.num_silos, settings.as_config())
+    _run(BatchedGrid(silos(settings), settings.num_silos, settings.as_config(), silos_per_batch), settings, on_event)
+
+
+def _run(grid: Grid, settings: Settings, on_event: OnEvent) -> None:
     with RunFolder.create(settings, on_event) as opened:
         run_experiment(grid, settings, opened)
