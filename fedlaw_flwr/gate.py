@@ -43,6 +43,20 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
     return loss
 
 
+def read_size(content: RecordDict) -> float:
+    """The finite `num-examples`, 0 or more, of the reply's one MetricRecord: what a silo claims. Raises Rejected."""
+    value = _only(content, MetricRecord).get("num-examples")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Rejected("no number under 'num-examples', which size-cap weighs by")
+    try:
+        size = float(value)
+    except OverflowError as error:
+        raise Rejected("num-examples is beyond the largest float") from error
+    if not (math.isfinite(size) and size >= 0):
+        raise Rejected(f"num-examples is {size:g}: a finite number of at least 0 is expected")
+    return size
+
+
 def read_metrics(content: RecordDict) -> dict[str, float]:
     """The finite numbers of the reply's one MetricRecord, by name. Raises Rejected for none or several."""
     metrics = _only(content, MetricRecord)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlaw_flwr.projection import check_simplex
+from fedlaw_flwr.projection import check_simplex, project
 
 Vector = NDArray[np.float64]
 
@@ -90,6 +90,24 @@ def score(w: Vector, inner: Vector, losses: Vector, alpha: float, beta: float) -
     step of the weights. With delta = alpha g this is w + alpha beta G' (G~ w) - beta f~.
     """
     return w + (beta / alpha) * inner - beta * losses
+
+
+def one_voice(w: Vector, coalitions: NDArray[np.intp], t: float) -> Vector:
+    """w (m,) with the joint weight of no coalition above t, the excess shared by the other silos that carry weight.
+
+    coalitions: a label each (`guards.coalitions`). Over the g coalitions and single silos that carry weight, P w the
+    sums of w by label: v = argmin ||v - P w|| over v in D(g, t), t read as at least 1/g; each v is shared alike by its
+    members. w itself, to the bit, where no two carriers share a label; who has no weight gets none.
+    """
+    carriers = np.flatnonzero(w > 0)
+    labels = np.unique(coalitions[carriers], return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(labels)
+    if sizes.size == carriers.size:
+        return w.copy()
+    together = project(np.bincount(labels, w[carriers]), sizes.size, max(t, 1.0 / sizes.size))
+    voices = np.zeros_like(w)
+    voices[carriers] = (together / sizes)[labels]
+    return voices
 
 
 def least_loss(losses: Vector, s: int, t: float) -> Vector:

@@ -33,12 +33,15 @@ class Aggregator:
         self.center: Vector | None = None
         self._rule = _rule_named(name)
 
-    def __call__(self, updates: Floats, round_number: int, honest: Mask | None = None) -> Aggregate:
+    def __call__(
+        self, updates: Floats, round_number: int, honest: Mask | None = None, sizes: Vector | None = None
+    ) -> Aggregate:
         """The aggregate of updates (n, d), its weights and kept rows given for those n rows.
 
         Buckets come from (seed, round_number). A row is kept if anything it went into was. honest (n,) is read
-        by `ideal` only. Raises ValueError where `check` does, judged by the rows present; the centre is then
-        unchanged. Memory: a second matrix of n/bucket_size rows under bucketing, and of as many again under NNM.
+        by `ideal` only, sizes (n,) by `fedavg` under a size_cap. Raises ValueError where `check` does, judged by the
+        rows present; the centre is then unchanged. Memory: a second matrix of n/bucket_size rows under bucketing, and
+        of as many again under NNM.
         """
         check_matrix(updates)
         n = updates.shape[0]
@@ -53,7 +56,7 @@ class Aggregator:
             rows = mix(neighbours, rows)
             mixing = neighbours if mixing is None else neighbours @ mixing
         center = None if self.center is None else self.center * self.scale
-        result = self._rule.run(rows, Call(settings, center, honest))
+        result = self._rule.run(rows, Call(settings, center, honest, sizes))
         if self._rule.remembers:
             self.center = result.update.astype(np.float64) / self.scale
         return result if mixing is None else _back_to_rows(result, mixing)
@@ -96,6 +99,10 @@ def _check_rows(name: str, needs: Rows, rows: int, f: int, there: str, hint: str
 
 def _check_own_numbers(name: str, rows: int, settings: RuleSettings) -> None:
     """The settings only one rule reads, against the rows it sees."""
+    if settings.size_cap and name != "fedavg":
+        raise ValueError(f"size_cap={settings.size_cap}: only fedavg weighs silos by size; set it to 0 for {name}")
+    if settings.size_cap and (settings.bucket_size > 1 or settings.nnm):
+        raise ValueError(f"size_cap={settings.size_cap} takes no bucketing or NNM: set bucket_size=1 and nnm=false")
     f, m, pool, beyond = settings.f, settings.krum_m, settings.bulyan_pool, settings.beyond_guarantee
     if name == "multi_krum" and m is not None and m > (rows if beyond else rows - f):
         raise ValueError(f"krum_m={m}: of {rows} rows with f={f}, at most n - f = {rows - f} can be without attackers")

@@ -36,7 +36,7 @@ def squared_distances(updates: Floats) -> Vector:
         np.fill_diagonal(found, 0.0)
         squared[np.ix_(rows, rows)] = found
         # The row at the centre is in no such group (its distances are the norms), so groups shrink and this ends.
-        pending += [rows[group] for group in _groups(found < _CANCELLED * scale)]
+        pending += [rows[group] for group in connected(found < _CANCELLED * scale)]
     return squared
 
 
@@ -49,7 +49,7 @@ def squared_distances_to(point: Vector, updates: Floats) -> Vector:
     return result
 
 
-def _groups(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+def connected(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     """The connected components, of two members or more, of a symmetric (m, m) relation."""
     m = linked.shape[0]
     label = np.arange(m)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats
+from fedlaw_flwr.blocks import Floats, Vector, weighted_sum
 from fedlaw_flwr.rules.interface import ONE_HONEST, Aggregate, Call, Rule
 from fedlaw_flwr.rules.matrix import check_matrix
 
@@ -10,15 +10,32 @@ from fedlaw_flwr.rules.matrix import check_matrix
 def mean(updates: Floats) -> Floats:
     """(1/n) sum_i x_i of updates (n, d), shape (d,).
 
-    Every silo counts alike: a weight by the number of examples is a number the silo claims. Accumulated in float64
-    without a copy of the matrix. Raises ValueError for an empty or non-finite matrix. Source: McMahan et al.,
-    AISTATS 2017, Algorithm 1, with equal weights.
+    Every silo counts alike: a weight by the number of examples is a number the silo claims (`capped_sizes` bounds what
+    a claim buys). Accumulated in float64 without a copy of the matrix. Raises ValueError for an empty or non-finite
+    matrix. Source: McMahan et al., AISTATS 2017, Algorithm 1, with equal weights.
     """
     check_matrix(updates)
     return _run(updates).update
 
 
+def capped_sizes(sizes: Vector, cap: float) -> Vector:
+    """w_i = min(n_i, c) / sum_j min(n_j, c), for claimed sizes n (m,) and a cap c > 0.
+
+    McMahan et al.'s n_i / sum_j n_j where c is above all of them; b liars hold at most b c of the sum. Raises
+    ValueError for a size that is negative or not finite, and where all are 0.
+    """
+    if not (np.all(np.isfinite(sizes)) and np.all(sizes >= 0) and sizes.any()):
+        raise ValueError(f"sizes={sizes.tolist()}: finite numbers from 0 up are expected, one of them above 0")
+    capped: Vector = np.minimum(sizes, cap)
+    return capped / float(capped.sum())
+
+
 def _run(updates: Floats, call: Call | None = None) -> Aggregate:
+    if call and call.settings.size_cap:
+        if call.sizes is None:
+            raise ValueError(f"size_cap={call.settings.size_cap}: the silos' sizes are needed")
+        weights = capped_sizes(call.sizes, call.settings.size_cap)
+        return Aggregate(weighted_sum(weights, updates).astype(updates.dtype), weights, weights > 0)
     return Aggregate.mean_of(updates, np.ones(updates.shape[0], dtype=bool))
 
 

@@ -18,6 +18,7 @@ _AT_LEAST = {
     "rfa_iterations": 1,
     "huber_iterations": 1,
     "bucket_size": 1,
+    "size_cap": 0,
     "seed": 0,
 }
 _ABOVE_ZERO = ("cclip_tau", "rfa_nu", "huber_threshold")
@@ -67,6 +68,7 @@ class RuleSettings:
     huber_iterations   most steps of Huber's solver; 100, which it rarely needs (our choice).
     bucket_size        updates a bucket; 1 is off (Karimireddy et al. 2022 and FedLAW: 2).
     nnm                mix each update with its nearest neighbours first; False (Allouah et al. 2023).
+    size_cap           FedAvg weighs by the examples a silo claims, at most so many; 0 weighs all alike (our choice).
     seed               of the buckets' permutation; 0.
 
     Raises ValueError for a number that is absurd whatever n is.
@@ -85,6 +87,7 @@ class RuleSettings:
     huber_iterations: int = 100
     bucket_size: int = 1
     nnm: bool = False
+    size_cap: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,11 +110,13 @@ class Call:
     settings  with thresholds already converted from units of g.
     center    (d,): where a rule with a memory left off; None for the others.
     honest    (n,): who is honest, known in a simulation only.
+    sizes     (n,): the examples each silo claims, at least 0; read under a size_cap only.
     """
 
     settings: RuleSettings
     center: Vector | None = None
     honest: Mask | None = None
+    sizes: Vector | None = None
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class MatrixStrategy(Strategy):
 
     def _needed(self) -> int:
         """How many silos must be online before the first round."""
-        if self.num_silos:
+        if self.num_silos and not self.quorum:
             return self.num_silos
         return max(fewest_silos(self.max_byzantine), self.quorum)
 

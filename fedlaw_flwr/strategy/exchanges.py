@@ -65,6 +65,7 @@ class Channel:
     loss_floor: float | None
     ledger: Ledger
     num_silos: int
+    sizes: bool = False  # whether num-examples is read, and must then be usable
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Replies:
     buffers: NDArray[np.floating]  # (m, p)
     losses: NDArray[np.float64]  # (m,)
     norms: NDArray[np.float64]  # (m,), l2, of the updates as they came
+    sizes: NDArray[np.float64]  # (m,), the num-examples claimed, 0 where they are not read
     outcome: Outcome
 
 
@@ -93,12 +95,13 @@ class Exchanges:
         asks = [Ask(silo) for silo in patiently(lambda: roster.refresh(channel.grid), channel.timeout)]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)
         rows = {ask.silo.node_id: row for row, ask in enumerate(asks)}
-        losses, norms = np.zeros(len(asks)), np.zeros(len(asks))
+        losses, norms, sizes = np.zeros(len(asks)), np.zeros(len(asks)), np.zeros(len(asks))
 
         def receive(ask: Ask, content: RecordDict) -> None:
             row = rows[ask.silo.node_id]
             roster.claim(ask.silo.node_id, gate.read_claim(content))  # first: junk too is reported under its name
             losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            sizes[row] = gate.read_size(content) if channel.sizes else 0.0
             norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
 
         outcome = self._exchange(1, asks, model, receive)
@@ -106,7 +109,8 @@ class Exchanges:
         order = [rows[silo.node_id] for silo in outcome.answered]
         matrix.arrange(order)
         m = len(order)
-        return Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], losses[order], norms[order], outcome)
+        numbers = losses[order], norms[order], sizes[order]
+        return Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], *numbers, outcome)
 
     def second(self, model: Model, asks: Sequence[Ask], receive: Callable[[Ask, RecordDict], None]) -> Outcome:
         """The trial model to the silos of exchange 1, each asked for its update or its loss alone."""

@@ -1,6 +1,7 @@
 """FedLAW as a Flower strategy: the model and the aggregation weights learned together, two exchanges a round."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from fedlaw_flwr import gate
 from fedlaw_flwr.blocks import Vector, add_multiple, inner_products, scale, weighted_sum
 from fedlaw_flwr.exchange import Ask
-from fedlaw_flwr.guards import clip_threshold, raise_low_losses
+from fedlaw_flwr.guards import clip_threshold, coalitions, raise_low_losses
 from fedlaw_flwr.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.projection import project
+from fedlaw_flwr.roster import Silo
 from fedlaw_flwr.strategy.base import MatrixStrategy, Shared
 from fedlaw_flwr.strategy.exchanges import Exchanges, Replies
-from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, score
+from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, one_voice, score
 
 _log = logging.getLogger("flwr")
 
@@ -48,7 +50,11 @@ class FedLAW(MatrixStrategy):
     lr: alpha; None takes `lr` of train_config. beta: step of the weights. max_byzantine: b, a count (int) or a
     fraction of the silos (float). s, t: sparsity and cap; 0 means s = n - b and t = 1/(s-10) or 12/(11 s).
     weight_rounds, refresh_every: when w is learned (`Schedule`). clip: "rank" (the (m-b')-th smallest norm), "none", a
-    norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C.
+    norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C;
+    loss_fence: how many deviations below the median its fence stands.
+    coalition_distance: silos whose updates point the same way, give or take this much, are a coalition, which is
+    scored and weighed as one silo (0: off; `guards.coalitions`). watch: a held round in which a silo that carries
+    weight points against the step, <delta_i, D'w> < 0, is a weight round.
     thrift: exchange 2 asks silos without weight for their loss alone. loss_key, loss_floor: where a reply's loss is,
     and the least it may be (None: any). buffers: pattern of float arrays that are no parameters. num_silos: how many
     there are (0: those online at the start, waited for at most `wait` seconds). quorum: fewest answers that move the
@@ -67,6 +73,9 @@ class FedLAW(MatrixStrategy):
         refresh_every: int = 0,
         clip: str | float = "rank",
         loss_filter: bool = True,
+        loss_fence: float = 3.0,
+        coalition_distance: float = 0.0,
+        watch: bool = False,
         thrift: bool = True,
         **shared: Unpack[Shared],
     ) -> None:
@@ -81,9 +90,14 @@ class FedLAW(MatrixStrategy):
             raise ValueError(f"variant={variant!r}: allowed are 'fedlaw' and 'bsum'")
         if clip not in ("rank", "none", "oracle") and not (isinstance(clip, int | float) and 0 < clip < float("inf")):
             raise ValueError(f"clip={clip!r}: allowed are 'rank', 'none', 'oracle' or a norm above 0, in units of g")
+        if not 0 <= loss_fence < float("inf"):
+            raise ValueError(f"loss_fence={loss_fence}: deviations below the median are a finite number of at least 0")
+        if not 0 <= coalition_distance < 2:
+            raise ValueError(f"coalition_distance={coalition_distance}: between unit vectors it is in [0, 2), 0 is off")
+        self.coalition_distance, self.watch = coalition_distance, watch
         self.beta, self.s, self.t, self.variant = beta, s, t, variant
         self.schedule = Schedule(weight_rounds, refresh_every)
-        self.clip, self.loss_filter, self.thrift = clip, loss_filter, thrift
+        self.clip, self.loss_filter, self.loss_fence, self.thrift = clip, loss_filter, loss_fence, thrift
 
     def summary(self) -> None:
         """Logs the settings that decide what the run can withstand."""
@@ -111,15 +125,19 @@ class FedLAW(MatrixStrategy):
         if simplex is None:
             return None, {"reason": self._too_few(m, unmasked)}
         limit = self._clip(replies, simplex.b)
+        coalition = self._coalitions(replies, simplex.b)
         report: dict[str, Any] = {
             "silos": [silo.name for silo in replies.silos],
             "losses": replies.losses.tolist(),
             "norms": (replies.norms / self._alpha).tolist(),
             "clip": None if limit is None else limit / self._alpha,
         }
+        if self.coalition_distance:
+            report["coalitions"] = _members(replies.silos, coalition)
         learning = self.weights.learns(exchanges.server_round)
-        report["phase"] = "learned" if learning else "held"
         keys = [silo.node_id for silo in replies.silos]
+        report["phase"] = "learned" if learning else "held"
+        w = one_voice(self.weights.over(keys), coalition, simplex.t)
         if not learning:
             missing = self.weights.missing(keys)
             if missing > 0.5:
@@ -128,8 +146,10 @@ class FedLAW(MatrixStrategy):
                     "reason": f"{missing:.0%} of the learned weight belongs to silos that did not answer; "
                     "weights are learned again from the next round"
                 }
-            return self._step(replies, model, self.weights.over(keys), report)
-        w = self.weights.over(keys)
+            turned = self._turned(replies, w) if self.watch else []
+            if not turned:
+                return self._step(replies, model, w, report)
+            report |= {"phase": "learned", "turned": turned}
         trial = self._try(exchanges, replies, model, w, limit)
         unmasked += len(exchanges.outcomes[-1].rejected)
         simplex = self._among(trial.scored.size, unmasked)
@@ -138,7 +158,11 @@ class FedLAW(MatrixStrategy):
             if trial.direction is None:
                 return None, report | {"reason": "no silo that carries weight answered at the trial model"}
             return None, report | {"reason": self._too_few(trial.scored.size, unmasked, "the trial model's ")}
-        w = self._learn(exchanges.server_round, replies, w, trial, simplex, report)
+        labels = np.unique(coalition[trial.scored], return_inverse=True)[1].reshape(-1)
+        sizes = np.bincount(labels)
+        if sizes.max() > 1:  # a coalition takes one place, and all its members are unmasked
+            simplex = self.simplex.among(sizes.size, unmasked + int(sizes[sizes > 1].sum())) or simplex
+        w = self._learn(exchanges.server_round, replies, w, trial, labels, simplex, report)
         return self._step(replies, model, w, report)
 
     def _clip(self, replies: Replies, byzantine: int) -> float | None:
@@ -154,6 +178,17 @@ class FedLAW(MatrixStrategy):
         for row in np.flatnonzero(replies.norms > limit):
             scale(replies.updates[row], limit / replies.norms[row])
         return limit
+
+    def _turned(self, replies: Replies, w: Vector) -> list[str]:
+        """Who carries weight and points against the step that would be taken: <delta_i, sum_j w_j delta_j> < 0."""
+        along = inner_products(replies.updates, weighted_sum(w, replies.updates))
+        return [replies.silos[int(row)].name for row in np.flatnonzero((w > 0) & (along < 0))]
+
+    def _coalitions(self, replies: Replies, byzantine: int) -> NDArray[np.intp]:
+        """A label for each silo, shared by those that say the same; everybody's own where that is not looked for."""
+        if not self.coalition_distance:
+            return np.arange(len(replies.silos))
+        return coalitions(replies.updates, self.coalition_distance, byzantine)
 
     def _try(self, exchanges: Exchanges, replies: Replies, model: Model, w: Vector, limit: float | None) -> _Trial:
         """Exchange 2: the trial model to everyone of exchange 1; updates are summed as they come, never kept."""
@@ -189,21 +224,29 @@ class FedLAW(MatrixStrategy):
         replies: Replies,
         w: Vector,
         trial: _Trial,
+        labels: NDArray[np.intp],
         simplex: Simplex,
         report: dict[str, Any],
     ) -> Vector:
-        """The new weights of the silos scored; 0 for those that answered exchange 1 and dodged exchange 2."""
-        losses, low = raise_low_losses(trial.losses) if self.loss_filter else (trial.losses, trial.losses < -np.inf)
+        """The new weights of the silos scored; 0 for those that answered exchange 1 and dodged exchange 2.
+
+        labels: of those scored; silos that share one are scored and weighed as one, by their mean update and loss.
+        """
+        losses, low = trial.losses, trial.losses < -np.inf
+        if self.loss_filter:
+            losses, low = raise_low_losses(trial.losses, self.loss_fence)
         assert trial.direction is not None
-        held = w[trial.scored]
+        sizes, held = np.bincount(labels), np.bincount(labels, w[trial.scored])
         held = held / held.sum()
-        inner = inner_products(replies.updates, trial.direction)[trial.scored]
+        inner = np.bincount(labels, inner_products(replies.updates, trial.direction)[trial.scored]) / sizes
+        losses = np.bincount(labels, losses) / sizes
         h = score(held, inner, losses, self._alpha, self.beta)
         h = np.nan_to_num(h, nan=-_UTTER, posinf=_UTTER, neginf=-_UTTER)  # unclipped updates can exceed float64
         if self.variant == "bsum":
             learned = least_loss(losses, simplex.s, simplex.t)
         else:
             learned = project(h, simplex.s, simplex.t)
+        learned, h, inner = (learned / sizes)[labels], h[labels], inner[labels]
         silos = [replies.silos[row] for row in trial.scored]
         dodged = self._dodged(replies, trial)
         self.weights.learn([silo.node_id for silo in silos], learned, server_round)
@@ -247,6 +290,12 @@ class FedLAW(MatrixStrategy):
     def _alpha(self) -> float:
         assert self.lr is not None
         return self.lr
+
+
+def _members(silos: Sequence[Silo], labels: NDArray[np.intp]) -> list[list[str]]:
+    """The names of those who share a label, a list for each label that two or more share."""
+    together = [np.flatnonzero(labels == k) for k in np.flatnonzero(np.bincount(labels) > 1)]
+    return [[silos[int(row)].name for row in rows] for rows in together]
 
 
 def _quantum(limit: float) -> float:

@@ -1,0 +1,279 @@
+"""What FedLAW needs against forged losses, sleepers and coalitions: `python -m benchmarks.defences final`.
+
+One row a run, appended to a CSV as it ends, so that a killed study goes on where it stopped; then the tables of
+docs/defences.md, on validation accuracy. Digits, 20 silos, 26 rounds, of which 20 learn weights: sleepers wake in 21.
+"""
+
+import argparse
+import csv
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial, partialmethod
+from pathlib import Path
+from statistics import mean
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from fedlaw_flwr.attacks import ATTACKS, load_attack
+from fedlaw_flwr.attacks.base import Forgery, Situation
+from fedlaw_flwr.blocks import Floats, Vector, inner_products
+from fedlaw_flwr.guards import raise_low_losses
+from fedlaw_flwr.strategy import FedLAW
+from fedlaw_flwr.strategy.exchanges import Replies
+from fedlaw_flwr.weighting import Weights, score
+
+TASK = "digits"
+WORLDS = ((0.6, 0.2), (0.9, 0.4))
+"""q, and the share of attackers, which max-byzantine is told."""
+_STRATEGY = "fedlaw_flwr.strategy.fedlaw"
+_COALITION, _WATCH = {"coalition-distance": 0.05}, {"watch": True}
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {"coalition-distance": 0.0, "watch": False},
+    "coalition": _COALITION,
+    "watch": _WATCH,
+    "refresh-2": {"refresh-every": 2},
+    "always": {"weight-rounds": -1},
+    "fence-1": {"loss-fence": 1.0},
+    "fence-0": {"loss-fence": 0.0},
+    "fedavg": {"strategy": "fedavg"},
+    "ideal": {"strategy": "ideal"},
+    "watch-anew": _WATCH,
+}
+"""What each defence sets."""
+
+
+def momentum(share: float) -> AbstractContextManager[Any]:
+    """Scores h averaged over the weight rounds, hbar <- share hbar + (1 - share) h, where the same silos are scored."""
+    kept: list[Vector] = []
+
+    def averaged(*args: Any) -> Vector:
+        h = score(*args)
+        if kept and kept[-1].shape == h.shape:
+            h = share * kept[-1] + (1 - share) * h
+        kept.append(h)
+        return h
+
+    return patch(f"{_STRATEGY}.score", averaged)
+
+
+def stable(rounds: int) -> AbstractContextManager[Any]:
+    """Weights held once the same silos carried weight in so many weight rounds on end, however many that takes."""
+
+    class Held(Weights):
+        supports: tuple[frozenset[Any], ...] = ()
+
+        def learns(self, round_number: int) -> bool:
+            return len(self.supports) <= rounds or len(set(self.supports[-rounds - 1 :])) > 1
+
+        def learn(self, silos: Sequence[Any], w: Vector, round_number: int) -> None:
+            super().learn(silos, w, round_number)
+            carriers = frozenset(silo for silo, weight in zip(silos, w, strict=True) if weight > 0)
+            self.supports = (*self.supports, carriers)
+
+    return patch(f"{_STRATEGY}.Weights", Held)
+
+
+def anew() -> AbstractContextManager[Any]:
+    """With watch: the weight round a turn calls for starts from 1/n for all, carriers or not, as the first one did."""
+    turned = FedLAW._turned
+
+    def forgetting(strategy: FedLAW, replies: Replies, w: Vector) -> list[str]:
+        if found := turned(strategy, replies, w):
+            strategy.weights.learn_again()
+        return found
+
+    return patch.object(FedLAW, "_turned", forgetting)
+
+
+def normalised() -> AbstractContextManager[Any]:
+    """The alignment of every silo at the median norm: <d_i, z> median_j |d_j| / |d_i|, so that length earns nothing."""
+
+    def along(rows: Floats, direction: Vector) -> Vector:
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+        scaled: Vector = inner_products(rows, direction) * np.median(norms) / np.maximum(norms, 1e-30)
+        return scaled
+
+    return patch(f"{_STRATEGY}.inner_products", along)
+
+
+def ranks() -> AbstractContextManager[Any]:
+    """Losses replaced by their ranks, spread over three deviations on each side of the median."""
+
+    def ranked(losses: Vector, width: float) -> tuple[Vector, Any]:
+        _, low = raise_low_losses(losses, width)
+        median = np.median(losses)
+        deviation = 1.4826 * np.median(np.abs(losses - median))
+        return median + deviation * np.linspace(-width, width, losses.size)[losses.argsort().argsort()], low
+
+    return patch(f"{_STRATEGY}.raise_low_losses", ranked)
+
+
+CANDIDATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "momentum-0.9": partial(momentum, 0.9),
+    "stable-3": partial(stable, 3),
+    "watch-anew": anew,
+    "normalised": normalised,
+    "ranks": ranks,
+}
+"""Defences that did not earn a setting: put in place here alone, so that their figures can be made again."""
+
+
+@contextmanager
+def jitter(share: float) -> Iterator[None]:
+    """Colluders who would send one vector each add noise of their own, |noise| = share |u|, so as not to be alike."""
+
+    def noisy(forge: Callable[[Situation], Forgery], situation: Situation) -> Forgery:
+        forged = forge(situation)
+        noise = situation.rng.standard_normal(forged.update.size)
+        scale = share * np.linalg.norm(forged.update) / np.linalg.norm(noise)
+        return replace(forged, update=forged.update + scale * noise)
+
+    with ExitStack() as stack:
+        for name in ALIKE:
+            attack = load_attack(name)
+            assert attack.forge is not None
+            changed = replace(attack, forge=partial(noisy, attack.forge))
+            stack.enter_context(patch(f"fedlaw_flwr.attacks.{name}.ATTACK", changed))
+        yield
+
+
+ALIKE = ("lie", "min_max", "min_sum", "score_max")
+"""Attacks whose colluders all send the same."""
+
+JITTERED: dict[str, tuple[str, float]] = {
+    f"{defence} jitter-{share}": (defence, share) for share in (0.03, 0.1) for defence in ("default", "coalition")
+}
+"""A defence, and what the colluders add to be told apart."""
+
+# Attacks a row of the screening is about; every defence also meets those it is not meant for.
+_SCREENED = ("none", "inverse_gradient", "lie", "loss_zero", "sleeper", "sign_flip")
+FIELDS = (
+    *("task", "attack", "share", "q", "seed", "defence", "validation", "test"),
+    *("attackers_weight", "caught", "honest_excluded", "weight_rounds"),
+)
+Cell = tuple[str, float, float, str, int]
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Silos in this process neither come nor go, so nobody needs to wait until they have settled."""
+    from fedlaw_flwr.roster import Roster
+
+    with patch.object(Roster, "wait", partialmethod(Roster.wait, settle=0.0)):
+        yield
+
+
+def one(cell: Cell, engine: str) -> list[dict[str, Any]]:
+    """One run: its row; and the default's, where the defence under test found nothing to do: that is the same run."""
+    import torch
+
+    from client_app.batched import SimulatedSilos
+    from client_app.simulated import app
+    from fedlaw_flwr.runs.folder import RunFailed, read_events
+    from fedlaw_flwr.runs.in_process import run_batched, run_in_process
+    from fedlaw_flwr.runs.verdict import verdict
+    from fedlaw_flwr.settings import Settings
+
+    torch.set_num_threads(1)  # nets this small gain nothing from more, and sums depend on how many there are
+    attack, q, share, defence, seed = cell
+    values = {"task": TASK, "num-silos": 20, "num-rounds": 26, "q": q, "byzantine": share, "max-byzantine": share}
+    chosen, noise = JITTERED.get(defence, (defence, 0.0))
+    values |= {"attack": attack, "seed": seed, **SETTINGS["default"], **SETTINGS.get(chosen, {})}
+    changed = jitter(noise) if noise else CANDIDATES.get(defence, nullcontext)()
+    runs = {"in-process": partial(run_in_process, app), "batched": partial(run_batched, SimulatedSilos)}
+    with tempfile.TemporaryDirectory() as folder, _at_once(), changed:
+        path = Path(folder) / "run"
+        with suppress(RunFailed):  # too few answer under silencing: the first model is held, and that is the result
+            runs[engine](Settings.read(values), path)
+        events = list(read_events(path))
+    found = verdict(events)
+    learned = sum(event.get("phase") == "learned" for event in events if event["kind"] == "round")
+    figures = (found.validation_accuracy, found.accuracy, found.mass_on_attackers, found.caught, found.wronged, learned)
+    idle = defence in ("coalition", "watch") and not any(e.get("coalitions") or e.get("turned") for e in events)
+    names = (defence, "default") if idle else (defence,)
+    return [dict(zip(FIELDS, (TASK, attack, share, q, seed, name, *figures), strict=True)) for name in names]
+
+
+def table(rows: Sequence[dict[str, str]], seeds: Sequence[int]) -> str:
+    """Markdown: mean validation accuracy over the seeds in per cent, and what each defence gains on the default."""
+    cells: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in rows:
+        if int(row["seed"]) in seeds:
+            of_seed = cells.setdefault((row["q"], row["attack"], row["defence"]), {})
+            of_seed[int(row["seed"])] = 100 * float(row["validation"] or 0)
+    complete = {key: mean(found.values()) for key, found in cells.items() if len(found) == len(seeds)}
+    columns = [
+        name for name in dict.fromkeys((*SETTINGS, *CANDIDATES, *JITTERED)) if any(key[2] == name for key in complete)
+    ]
+    lines = ["| q | attack | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for q, _ in WORLDS:
+        for attack in ("none", *ATTACKS):
+            base = complete.get((str(q), attack, "default"))
+            values = [complete.get((str(q), attack, name)) for name in columns]
+            if base is None:
+                continue
+            shown = ["" if value is None else f"{value - base:+.1f}" for value in values]
+            shown[columns.index("default")] = f"{base:.1f}"
+            lines.append(f"| {q} | {attack} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def wanted(
+    what: str, seeds: Sequence[int], defences: Sequence[str] | None, attacks: Sequence[str] | None
+) -> list[Cell]:
+    """The runs of a study, each seed in full before the next.
+
+    screen: every defence on some attacks; final: what may become the default on all; jitter: colluders who add noise.
+    defences and attacks, where given, replace the study's own.
+    """
+    studies: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+        "screen": (tuple(dict.fromkeys((*SETTINGS, *CANDIDATES))), _SCREENED),
+        "final": (("coalition", "watch", "default"), ("none", *ATTACKS)),
+        "jitter": (tuple(JITTERED), ALIKE),
+        "table": ((), ()),
+    }
+    defences, attacks = defences or studies[what][0], attacks or studies[what][1]
+    return [
+        (attack, q, share, defence, seed)
+        for seed in seeds
+        for defence in defences
+        for q, share in WORLDS
+        for attack in attacks
+    ]
+
+
+def main() -> None:
+    """Runs what the CSV lacks, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("screen", "final", "jitter", "table"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 for final, 0 1 otherwise")
+    parser.add_argument("--defences", nargs="+", default=None, help="in place of the study's")
+    parser.add_argument("--attacks", nargs="+", default=None, help="in place of the study's")
+    parser.add_argument("--engine", choices=("in-process", "batched"), default="batched")
+    parser.add_argument("--out", type=Path, default=Path("docs/defences.csv"))
+    chosen = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    seeds = chosen.seeds or ([0, 1, 2, 3, 4] if chosen.what in ("final", "table") else [0, 1])
+    rows = list(csv.DictReader(chosen.out.open())) if chosen.out.exists() else []
+    done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows}
+    with chosen.out.open("a", newline="") as out:
+        writer = csv.DictWriter(out, FIELDS)
+        if not rows:
+            writer.writeheader()
+        for cell in wanted(chosen.what, seeds, chosen.defences, chosen.attacks):
+            if cell not in done:
+                found = one(cell, chosen.engine)
+                writer.writerows(found)
+                out.flush()
+                done |= {(*cell[:3], row["defence"], cell[4]) for row in found}
+    print(table(list(csv.DictReader(chosen.out.open())), seeds))
+
+
+if __name__ == "__main__":
+    main()
