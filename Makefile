@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-hard test test-slow lint bench clean
+.PHONY: demo demo-hard federation test test-slow lint bench clean docker/compose.yml
 
 # A finished federated run by `flwr run`: FedLAW, then FedAvg, on the same silos, a fifth of them hostile.
 demo: $(INSTALLED)
@@ -13,6 +13,19 @@ demo: $(INSTALLED)
 # The case where the published algorithm loses at this size, shown as such.
 demo-hard: $(INSTALLED)
 	$(BIN)/fedlaw demo --hard
+
+# Five silos in containers, one hostile: images, keys, registration, a run, its verdict, and down again. Needs a Docker
+# engine with compose; where the default index holds torch for GPUs, name another: BUILD='TORCH_INDEX=...'.
+federation: $(INSTALLED)
+	$(BIN)/fedlaw deploy init --drill deploy/federation.yaml
+	$(BIN)/fedlaw deploy containers build deploy/federation.yaml $(BUILD)
+	trap '$(BIN)/fedlaw deploy containers down --volumes deploy/federation.yaml' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/fedlaw deploy containers up deploy/federation.yaml && \
+	$(BIN)/fedlaw deploy containers run deploy/federation.yaml
+
+# The same federation's compose file, to be read; tests/test_compose.py says when it is out of step.
+docker/compose.yml: $(INSTALLED)
+	$(BIN)/python -m fedlaw_flwr.deploy.compose deploy/federation.yaml ../deploy/demo >$@
 
 test: lint
 	$(BIN)/python -m pytest
@@ -30,7 +43,7 @@ bench: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,deploy,dev]'
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The `fedlaw` command: demo, run, list, report."""
+"""The `fedlaw` command: demo, run, list, report, and the operators' commands of `deploy.commands`."""
 
 import logging
 import signal
@@ -12,12 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedlaw_flwr.deploy import commands
+
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(commands.deploy, name="deploy")
+for command in (commands.join, commands.preflight, commands.silo, commands.metrics):
+    app.command()(command)
 _console = Console()
 _verbose = False
 
@@ -60,14 +65,19 @@ def demo(
 @app.command()
 def run(
     settings: Annotated[list[str] | None, typer.Argument(help="name=value, as in flwr's --run-config.")] = None,
-    engine: Annotated[str, typer.Option(help="ray: `flwr run`; in-process: the same apps, one after another.")] = "ray",
+    engine: Annotated[
+        str, typer.Option(help="ray: `flwr run`; in-process: the same apps, one after another; batched: all at once.")
+    ] = "ray",
+    silos_per_batch: Annotated[
+        int, typer.Option(min=1, help="batched: how many silos train together; so many models lie in memory.")
+    ] = 64,
     runs: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
 ) -> None:
     """One federated run with these settings, e.g. `fedlaw run task=breast_cancer attack=label_flipping q=0.9`."""
-    from fedlaw_flwr.settings import Settings
+    from fedlaw_flwr.settings import Settings, parsed
 
-    chosen = Settings.read(_parsed(settings or []))
-    _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine)
+    chosen = Settings.read(parsed(settings or []))
+    _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine, silos_per_batch)
 
 
 @app.command(name="list")
@@ -94,21 +104,29 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
     _console.print(f"[bold]{write_report(folder)}[/]", soft_wrap=True)
 
 
-def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray") -> None:
+def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray", silos_per_batch: int = 64) -> None:
     """Runs these settings one after another, live on the console, and prints the table and the folders."""
     from functools import partial
 
+    from client_app.batched import SimulatedSilos
     from client_app.simulated import app as client
+    from fedlaw_flwr.runs.experiment import NOT_OMNISCIENT
     from fedlaw_flwr.runs.folder import fresh_folder, read_events
-    from fedlaw_flwr.runs.in_process import run_in_process
+    from fedlaw_flwr.runs.in_process import run_batched, run_in_process
     from fedlaw_flwr.runs.report import write_report
     from fedlaw_flwr.runs.screen import LiveRun, verdict_table
     from fedlaw_flwr.runs.simulation import simulate
     from fedlaw_flwr.runs.verdict import verdict
 
-    engines: dict[str, Callable[..., None]] = {"ray": simulate, "in-process": partial(run_in_process, client)}
+    engines: dict[str, Callable[..., None]] = {
+        "ray": simulate,
+        "in-process": partial(run_in_process, client),
+        "batched": partial(run_batched, SimulatedSilos, silos_per_batch=silos_per_batch),
+    }
     if engine not in engines:
         raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+    if engine != "batched" and any(settings.knowledge == "omniscient" for settings in chosen):
+        raise ValueError(NOT_OMNISCIENT)
     if not _verbose:  # what Flower's log would say of this process is on the screen already, from the events
         logging.getLogger("flwr").setLevel(logging.ERROR)
     folders = []
@@ -123,22 +141,6 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray")
         _console.print(f"run folder: {folder}  report: {write_report(folder)}", soft_wrap=True, highlight=False)
 
 
-def _parsed(pairs: Sequence[str]) -> dict[str, Any]:
-    """name=value arguments, the value as TOML where it is TOML, else as the text it is."""
-    import tomllib
-
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"{pair!r}: a setting is written name=value")
-        try:
-            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[name.strip()] = text
-    return values
-
-
 def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
     table = Table(kind, "what it is", "source", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for row in rows:
@@ -149,6 +151,7 @@ def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
 
 def main() -> None:
     """The console script: a person's mistake is one sentence and exit code 2, a failed run one sentence and 1."""
+    from fedlaw_flwr.deploy.control import ControlError
     from fedlaw_flwr.runs.folder import RunFailed
 
     # A cancelled job or a closed terminal must end what was started as Ctrl-C does: through every `finally`.
@@ -156,7 +159,7 @@ def main() -> None:
         signal.signal(number, lambda received, frame: sys.exit(128 + received))
     try:
         app()
-    except (RunFailed, TimeoutError) as error:
+    except (RunFailed, ControlError, TimeoutError) as error:
         _fail(error, 1)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         _fail(error, 2)

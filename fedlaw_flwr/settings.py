@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,8 @@ class Settings(BaseModel):
     attack: Text = "none"
     byzantine: int | float = 0.2
     byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
+    knowledge: Annotated[Text, _one_of("colluders", "omniscient")] = "colluders"
+    drills: Text = ""
     # the honest silo
     lr: Annotated[Real, Field(gt=0)] = 0.1
     local_epochs: Annotated[Whole, Field(ge=1)] = 3
@@ -94,6 +97,9 @@ class Settings(BaseModel):
     refresh_every: Annotated[Whole, Field(ge=0)] = 0
     clip: str | float = "rank"
     loss_filter: Flag = True
+    loss_fence: Annotated[Real, Field(ge=0)] = 3.0
+    coalition_distance: Annotated[Real, Field(ge=0, lt=2)] = 0.0
+    watch: Flag = False
     thrift: Flag = True
     # the other rules
     krum_m: Annotated[Whole, Field(ge=0)] = 0
@@ -106,6 +112,7 @@ class Settings(BaseModel):
     huber_threshold: Annotated[Real, Field(gt=0)] = 0.2
     bucket_size: Annotated[Whole, Field(ge=1)] = 1
     nnm: Flag = False
+    size_cap: Annotated[Whole, Field(ge=0)] = 0
     beyond_guarantee: Flag = False
 
     @field_validator("data_dir")
@@ -121,6 +128,16 @@ class Settings(BaseModel):
             re.compile(value)
         except re.error as error:
             raise ValueError(f"no regular expression: {error}") from None
+        return value
+
+    @field_validator("drills")
+    @classmethod
+    def _names_and_attacks(cls, value: str) -> str:
+        for part in value.split(",") if value else []:
+            name, _, attack = part.partition(":")
+            if not name or not attack:
+                raise ValueError("pairs of a silo's registered name and its attack are expected: bonn:lie,aachen:ipm")
+            load_attack(attack)
         return value
 
     @field_validator("device")
@@ -149,6 +166,8 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _hold_together(self) -> "Settings":
         if self.strategy == "fedlaw":
+            if self.size_cap:
+                raise ValueError(f"size-cap={self.size_cap}: FedLAW learns its weights; only fedavg weighs by size")
             Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
         else:
             check(self.strategy, self.num_silos, self.rule_settings())
@@ -195,6 +214,7 @@ class Settings(BaseModel):
             huber_threshold=self.huber_threshold,
             bucket_size=self.bucket_size,
             nnm=self.nnm,
+            size_cap=self.size_cap,
             beyond_guarantee=self.beyond_guarantee,
             seed=self.seed,
         )
@@ -214,6 +234,25 @@ class Settings(BaseModel):
         return AttackPlan.read(
             self.attack, self.byzantine, self.num_silos, self.byzantine_chosen, self.seed, TASKS[self.task].num_labels
         )
+
+    def known_attacks(self) -> dict[str, str]:
+        """Who attacks and how, by the silo's name: the simulation's attackers, and a deployment's drills."""
+        drills = dict(part.split(":", 1) for part in self.drills.split(",") if part)
+        return {**{f"silo {silo}": attack for silo, attack in sorted(self.attack_plan().attacks.items())}, **drills}
+
+
+def parsed(pairs: Sequence[str]) -> dict[str, Any]:
+    """name=value arguments as settings, the value as TOML where it is TOML, else as the text it is."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r}: a setting is written name=value")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text
+    return values
 
 
 def _sentence(found: Mapping[str, Any]) -> str:

@@ -19,10 +19,11 @@ def test_list_prints_every_strategy_attack_and_task_with_its_source(tmp_path):
         assert name in out
 
 
-def test_a_run_in_this_process_ends_with_a_table_a_folder_and_a_report(tmp_path):
-    done = fedlaw(
-        "run", "--engine", "in-process", "num-rounds=2", "local-epochs=1", "attack=inverse_gradient", cwd=tmp_path
-    )
+@pytest.mark.parametrize(
+    "engine", [["in-process"], ["batched", "--silos-per-batch", "7"]], ids=lambda engine: engine[0]
+)
+def test_a_run_in_this_process_ends_with_a_table_a_folder_and_a_report(engine, tmp_path):
+    done = fedlaw("run", "--engine", *engine, "num-rounds=2", "local-epochs=1", "attack=inverse_gradient", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "attackers caught" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
@@ -37,7 +38,9 @@ def test_a_run_in_this_process_ends_with_a_table_a_folder_and_a_report(tmp_path)
         (["num-rounds=2.5"], "num-rounds=2.5"),
         (["task=mnist", "data-dir=/no/such"], "data-dir='/no/such'"),
         (["rounds"], "name=value"),
-        (["--engine", "rai"], "engine='rai': allowed are ray, in-process"),
+        (["--engine", "in-process", "knowledge=omniscient", "attack=lie"], "use `fedlaw run --engine batched`"),
+        (["--engine", "batched", "--silos-per-batch", "0"], "silos-per-batch"),
+        (["--engine", "rai"], "engine='rai': allowed are ray, in-process, batched"),
     ],
 )
 def test_a_mistake_is_one_sentence_without_a_traceback_and_exit_code_2(arguments, said, tmp_path):

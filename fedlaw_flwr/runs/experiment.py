@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import Result
 
 from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
+from fedlaw_flwr.engine.batched import BatchedGrid
 from fedlaw_flwr.exchange import Ledger
 from fedlaw_flwr.partition import labels_without_honest_home
 from fedlaw_flwr.runs.folder import EVENTS, RunFailed, RunFolder
@@ -21,11 +22,19 @@ from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training import evaluate
 
+NOT_OMNISCIENT = (
+    "knowledge='omniscient': silos of their own cannot see what others train; use `fedlaw run --engine batched` or "
+    "knowledge=colluders"
+)
+"""Why engines other than the batched one refuse it."""
+
 _log = logging.getLogger("flwr")
 
 
 def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     """One run as the settings say, every event of it in the folder, the final model beside them."""
+    if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
+        raise ValueError(NOT_OMNISCIENT)
     task = load_task(
         settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir, download=settings.download
     )
@@ -33,12 +42,11 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     for warning in warnings_of(settings):
         folder.write({"kind": "warning", "reason": warning})
         _log.warning(warning)
-    attackers = settings.attack_plan().attacks
     folder.write(
         {
             "kind": "run",
             "settings": settings.as_config(),
-            "attackers": {f"silo {silo}": attack for silo, attack in sorted(attackers.items())},
+            "attackers": settings.known_attacks(),
         }
     )
     strategy = build_strategy(settings, folder.write)
@@ -82,6 +90,9 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None) -> MatrixSt
         refresh_every=settings.refresh_every,
         clip=settings.clip,
         loss_filter=settings.loss_filter,
+        loss_fence=settings.loss_fence,
+        coalition_distance=settings.coalition_distance,
+        watch=settings.watch,
         thrift=settings.thrift,
         **shared,
     )
@@ -95,7 +106,7 @@ def central_evaluation(settings: Settings, task: Task) -> Callable[[int, ArrayRe
     place = device(settings.device)
     test, validation = task.load_test(), task.load_validation()
     model = task.build_model(settings.seed).to(place)
-    backdoored = "backdoor_target" in settings.attack_plan().attacks.values()
+    backdoored = "backdoor_target" in settings.known_attacks().values()
 
     def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         model.load_state_dict(arrays.to_torch_state_dict(), strict=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +16,12 @@ from typing import Any
 import httpx
 
 from fedlaw_flwr.runs.folder import EVENTS, RunFailed, read_events
+from fedlaw_flwr.runs.processes import end_processes
 from fedlaw_flwr.settings import Settings
 
 # Where the Flower app is: the checkout this package is installed from.
 PROJECT = Path(__file__).resolve().parents[2]
-_START, _STOP = 60.0, 10.0
+_START = 60.0
 
 
 def simulate(
@@ -136,31 +136,7 @@ def superlink(folder: Path) -> Iterator[Flower]:
             flwr.wait_until_up(process)
             yield flwr
         finally:
-            end_processes(home)
-
-
-def end_processes(home: Path) -> None:
-    """Ends every process whose FLWR_HOME is `home`: politely, then, after 10 s, not."""
-    import psutil
-
-    def ours() -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and process.environ().get("FLWR_HOME") == str(home):
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        left = ours()
-        for process in left:
-            try:
-                process.send_signal(how)
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(left, timeout=_STOP)
+            end_processes("FLWR_HOME", str(home))
 
 
 def _follow(folder: Path, process: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:

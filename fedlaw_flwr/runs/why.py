@@ -49,7 +49,7 @@ def score_of(run: Run, event: Event, silo: str) -> Score:
     h, alignment = np.array(event["scores"]), np.array(event["alignment"])
     losses = np.array(event["trial-losses"])
     if event["losses-raised"]:
-        losses, _ = raise_low_losses(losses)
+        losses, _ = raise_low_losses(losses, float(run.settings.get("loss-fence", 3.0)))
     alignment = np.nan_to_num(alignment, nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
     # What is left of a weight beside a huge term is noise; so is 1e-18 of a weight of 0.
     standing = np.where(np.abs(h) < _HUGE, np.round(h - alignment + beta * losses, 12), 0.0)

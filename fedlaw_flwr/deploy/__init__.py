@@ -1,0 +1,1 @@
+"""A federation of real silos from one YAML file: certificates, keys, containers, local processes."""

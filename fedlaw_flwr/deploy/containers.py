@@ -1,0 +1,234 @@
+"""A whole federation as containers on this machine: images, keys, docker-compose, a run from start to end."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedlaw_flwr.deploy.compose import USER
+from fedlaw_flwr.deploy.control import Control, follow
+from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
+from fedlaw_flwr.runs.folder import EVENTS, RunFailed
+
+_CHECKOUT = Path(__file__).parents[2]
+_BEGIN, _SETTLE, _SILENCE = 180.0, 60.0, 20.0
+
+
+class Containers:
+    """The containers of one federation: the server's, and of every silo NAME-node, NAME-app and NAME-data.
+
+    They are what compose.yml in the federation's folder says, as the project `fedlaw-NAME`; run folders are copied out
+    into `runs` beside it.
+    """
+
+    def __init__(self, federation: Federation, folder: FederationFolder) -> None:
+        self.federation, self.folder = federation, folder
+        self.project = f"fedlaw-{federation.name}"
+
+    @property
+    def runs(self) -> Path:
+        """Where the folders of finished runs are copied to."""
+        return self.folder.path / "runs"
+
+    @property
+    def _registered(self) -> Path:
+        """Which node id Flower gave each silo's key: true as long as the SuperLink's database stands."""
+        return self.folder.path / "containers" / "registered.json"
+
+    def build(self, arguments: Mapping[str, str] | None = None) -> None:
+        """Builds the images from this checkout; `arguments` are the Dockerfiles': TORCH, TORCH_INDEX, EXTRAS, BASE.
+
+        Raises ValueError where this is no checkout or no engine answers, RunFailed where a build fails.
+        """
+        if not (_CHECKOUT / "docker" / "Dockerfile.silo").exists():
+            raise ValueError(f"images are built from a checkout; {_CHECKOUT} has no docker/Dockerfile.silo")
+        engine()
+        server, silo = self.federation.images.server, self.federation.images.silo
+        for name, file, target in (
+            (silo, "Dockerfile.silo", "silo"),
+            (f"{silo}-drill", "Dockerfile.silo", "drill"),
+            (server, "Dockerfile.server", "server"),
+            (f"{server}-proxy", "Dockerfile.server", "proxy"),
+        ):
+            if target == "drill" and not self.federation.drills:
+                continue
+            # The host's network: a build finds what this machine finds, a proxy on its loopback included.
+            command = ["docker", "build", "--network", "host", "--tag", name, "--target", target]
+            for key, value in (arguments or {}).items():
+                command += ["--build-arg", f"{key}={value}"]
+            if subprocess.run([*command, "--file", f"docker/{file}", "."], cwd=_CHECKOUT, check=False).returncode:
+                raise RunFailed(f"the image {name} could not be built; Docker's last lines say why")
+
+    def up(self) -> None:
+        """Starts the server, registers every silo's key, starts the silos and waits until all are online.
+
+        Raises ValueError where a silo's private key is not here (only a drill has it), RunFailed where compose fails.
+        """
+        engine()
+        silos = [silo.name for silo in self.federation.silos]
+        keys = [self.folder.private_key(name) for name in silos]
+        if missing := [key for key in keys if not key.exists()]:
+            raise ValueError(
+                f"{missing[0]} is missing: a federation on one machine needs every silo's key; "
+                "`fedlaw deploy init --drill` makes them"
+            )
+        self._make_readable()
+        # What loads longest begins first; a node is started once its key is registered, else it is turned away.
+        self.compose("up", "-d", "server-app", "proxy", "metrics", *(f"{name}-data" for name in silos))
+        self.register()
+        self.compose("up", "-d")
+        self.control().wait_online(silos, _BEGIN)
+
+    def register(self) -> None:
+        """Registers every silo's public key, unless it is registered already."""
+        keys = {silo.name: self.folder.public_key(silo.name) for silo in self.federation.silos}
+        lines = "".join(f"{name} {key.read_text(encoding='utf-8').strip()}\n" for name, key in keys.items())
+        script = 'while read -r name key; do echo "$key" >"/tmp/$name.pub"; done'
+        self.compose("exec", "-T", "server-app", "sh", "-c", script, said=lines)
+        self.control().register({name: f"/tmp/{name}.pub" for name in keys})
+
+    def reregister(self, name: str) -> None:
+        """Takes a silo's old key off the SuperLink, registers the one in the folder and starts its node anew."""
+        self._make_readable()
+        self.control().unregister(name)
+        self.register()
+        self.compose("restart", f"{name}-node")
+
+    def run(self, on_event: Callable[[dict[str, Any]], None], changed: Mapping[str, Any] | None = None) -> Path:
+        """Submits one run of the rendered package, some settings changed, follows it to its end; copies its folder.
+
+        Raises RunFailed unless both Flower and the folder say that it completed.
+        """
+        control = self.control()
+        number = control.submit("/app", changed)
+        ended = ""
+        for event in self.events(number):
+            on_event(event)
+            if event["kind"] == "end":
+                ended = str(event["status"]) + (f": {event['reason']}" if "reason" in event else "")
+        deadline = time.monotonic() + _SETTLE
+        while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
+            time.sleep(1)
+        if not ended:
+            raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
+        folder = self.copy_run(number)
+        if status != "finished:completed" or ended != "completed":
+            raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
+        return folder
+
+    def events(self, number: str) -> Iterator[dict[str, Any]]:
+        """The events of a run as they are written, until its end event or until Flower says that it is over."""
+        control, newest = self.control(), time.monotonic()
+
+        def is_over() -> bool:
+            # Each look starts a flwr, seconds of a core that the silos may need: only after a silence.
+            return time.monotonic() - newest > _SILENCE and control.status(number).startswith("finished")
+
+        with tempfile.TemporaryDirectory() as place, (Path(place) / EVENTS).open("wb") as copy:
+            # An exec outlives the client that asked for it: this one ends when its input does.
+            script = 'tail -n +1 -F "$0" & cat >/dev/null; kill $!'
+            command = [*self._command(), "exec", "-T", "server-app", "sh", "-c", script, f"/runs/run-{number}/{EVENTS}"]
+            with subprocess.Popen(
+                command, env=self._environment(), stdin=subprocess.PIPE, stdout=copy, stderr=subprocess.DEVNULL
+            ):  # leaving this closes its input
+                for event in follow(Path(place), is_over, _BEGIN):
+                    newest = time.monotonic()
+                    yield event
+
+    def copy_run(self, number: str) -> Path:
+        """Copies a run's folder out of the server's volume."""
+        folder = self.runs / f"run-{number}"
+        self.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        server = self.compose("ps", "-q", "server-app").stdout.strip()
+        done = subprocess.run(
+            ["docker", "cp", f"{server}:/runs/run-{number}", str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RunFailed(f"run {number} left no folder: {done.stderr.strip()}")
+        return folder
+
+    def _last_words(self, number: str) -> str:
+        """The last lines of a run's own log that say something."""
+        done = self._compose("exec", "-T", "server-app", "flwr", "log", number, "federation", "--show")
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        ends = [index for index, line in enumerate(lines) if "Exit Code" in line]
+        return "\n".join(lines[: ends[0]][-6:] if ends else lines[-6:])
+
+    def down(self, volumes: bool = False) -> None:
+        """Takes the containers and networks away; with `volumes`, the SuperLink's database and run folders too."""
+        self.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []))
+        if volumes:
+            self._registered.unlink(missing_ok=True)
+
+    def control(self) -> Control:
+        """The operator's commands, inside the server-app container."""
+        command = [*self._command(), "exec", "-T", "server-app", "flwr"]
+        return Control(command, "federation", self._registered, self._environment())
+
+    def compose(self, *arguments: str, said: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """One command of docker-compose on this federation. Raises RunFailed with its last words if it fails."""
+        done = self._compose(*arguments, said=said)
+        if done.returncode:
+            words = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise RunFailed(f"docker-compose {' '.join(arguments[:3])}: {words[-1] if words else done.returncode}")
+        return done
+
+    def _compose(self, *arguments: str, said: str | None = None) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self._command(), *arguments],
+            env=self._environment(),
+            input=said if said is not None else "",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _command(self) -> list[str]:
+        return [*compose_command(), "--file", str(self.folder.path / "compose.yml"), "--project-name", self.project]
+
+    def _environment(self) -> dict[str, str]:
+        return {"FEDLAW_USER": self._user(), **os.environ}
+
+    def _user(self) -> str:
+        """Who the containers run as: the owner of the keys; where that is root, a number of their own."""
+        return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
+
+    def _make_readable(self) -> None:
+        """Lets the containers read what is mounted into them, and notes for compose by hand who they run as."""
+        path = self.folder.path
+        write_rendered(path / ".env", f"COMPOSE_PROJECT_NAME={self.project}\nFEDLAW_USER={self._user()}\n")
+        keys = [self.folder.server_key, *(self.folder.private_key(silo.name) for silo in self.federation.silos)]
+        if os.getuid() == 0:
+            for key in keys:
+                os.chown(key, USER, USER)
+        for folder in (self.folder.package, *(place for place in self.folder.package.rglob("*") if place.is_dir())):
+            folder.chmod(0o755)
+
+
+def compose_command() -> list[str]:
+    """`docker compose` where that is installed, else `docker-compose`. Raises ValueError where neither is."""
+    if shutil.which("docker"):
+        version = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if version.returncode == 0:
+            return ["docker", "compose"]
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    raise ValueError("neither `docker compose` nor docker-compose is installed: it comes with Docker's engine")
+
+
+def engine() -> str:
+    """The version of the Docker engine. Raises ValueError, with what was said, where none answers."""
+    if not shutil.which("docker"):
+        raise ValueError("no `docker` here: containers need a Docker engine; `fedlaw deploy local` does without")
+    done = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ValueError(f"no Docker engine answers: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()

@@ -1,0 +1,179 @@
+"""federation.yaml: who takes part, where the server is, what is run; checked whole before anything is made of it."""
+
+import importlib.metadata
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedlaw_flwr.attacks import ATTACKS
+from fedlaw_flwr.document import Document, DocumentError, Place
+from fedlaw_flwr.settings import Settings, SettingsError
+from fedlaw_flwr.silo.config import Name, SiloConfig
+from fedlaw_flwr.tasks import TASKS
+
+_FORM = ConfigDict(
+    frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+)
+# What the run configuration may not say: the federation itself says it, or it is a simulation's.
+_NOT_IN_RUN = {
+    "num-silos": "it is the number of silos below",
+    "attack": "a run configuration never makes a real silo attack; name the attack at the silo, for a drill",
+    "byzantine": "it says who attacks in a simulation; see max-byzantine for what the server should withstand",
+    "byzantine-chosen": "it says who attacks in a simulation",
+    "drills": "it is made from the silos below",
+    "run-dir": "the server keeps its run folders in a place of its own",
+}
+
+
+class SuperLink(BaseModel):
+    """Where silos reach the server: one host and port, with every other name the certificate must hold."""
+
+    model_config = _FORM
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
+    port: Annotated[int, Field(ge=1, le=65535)] = 9443
+    also_known_as: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]] = []
+
+
+class Silo(BaseModel):
+    """One institution as the federation knows it. What it computes on is in its own silo.yaml; this is its start."""
+
+    model_config = _FORM
+    name: Name
+    task: str = ""
+    data_path: str = ""
+    client: Annotated[str, Field(pattern=r"^([\w.]+:\w+)?$")] = ""
+    partition_id: Annotated[int | None, Field(ge=0)] = None
+    device: str = "cpu"
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    memory: Annotated[str, Field(pattern=r"^[1-9]\d*[mg]$")] = "2g"
+    attack: str = ""
+    options: dict[str, str | int | float | bool] = {}
+
+
+class Images(BaseModel):
+    """The names of the two container images."""
+
+    model_config = _FORM
+    server: str = "fedlaw-server"
+    silo: str = "fedlaw-silo"
+
+
+class Federation(BaseModel):
+    """The whole file. `run` holds settings of docs/settings.md; everything a simulation alone can decide is refused."""
+
+    model_config = _FORM
+    name: Name
+    superlink: SuperLink
+    run: dict[str, Any] = {}
+    silos: Annotated[list[Silo], Field(min_length=2)]
+    images: Images = Images()
+    retention_days: Annotated[int, Field(ge=1)] = 90
+
+    @classmethod
+    def read(cls, path: Path) -> "Federation":
+        """Reads and checks the file. Raises DocumentError with `FILE:LINE: what is wrong` for all that is."""
+        document = Document.read(path)
+        federation = document.check(cls)
+        wrong = [document.wrong(place, what) for place, what in federation._contradictions()]
+        if wrong:
+            raise DocumentError("\n".join(wrong))
+        return federation
+
+    @property
+    def drills(self) -> dict[str, str]:
+        """The silos that attack on purpose, and how."""
+        return {silo.name: silo.attack for silo in self.silos if silo.attack}
+
+    @property
+    def names(self) -> list[str]:
+        """Every name the server's certificate must hold: outside, inside the compose file, and on this machine."""
+        fixed = ["proxy", "superlink", "localhost", "127.0.0.1"]
+        return list(dict.fromkeys([self.superlink.host, *self.superlink.also_known_as, *fixed]))
+
+    def changed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings, for one run alone, after a look at them. Raises SettingsError as federation.yaml would."""
+        for key, why in _NOT_IN_RUN.items():
+            if key in values:
+                raise SettingsError(f"{key} cannot be set: {why}")
+        self.settings(values)
+        return dict(values)
+
+    def settings(self, changed: Mapping[str, Any] | None = None) -> Settings:
+        """The run's settings as the server will read them, some changed for one run. Raises SettingsError."""
+        return Settings.read(
+            {**self.run, **(changed or {}), "num-silos": len(self.silos), "drills": self._drills_setting()}
+        )
+
+    def silo_config(self, name: str, **local: Any) -> SiloConfig:
+        """What silo.yaml of this silo says at first; `local` are its process's paths. KeyError without such a silo."""
+        for index, silo in enumerate(self.silos):
+            if silo.name == name:
+                settings = self.settings()
+                return SiloConfig(
+                    name=name,
+                    client=silo.client,
+                    task=silo.task or settings.task,
+                    data_path=silo.data_path,
+                    device=silo.device,
+                    partition_id=index if silo.partition_id is None else silo.partition_id,
+                    num_partitions=len(self.silos),
+                    partition=settings.partition,
+                    q=settings.q,
+                    concentration=settings.concentration,
+                    seed=settings.seed,
+                    attack=silo.attack,
+                    options=silo.options,
+                    flwr=".".join(importlib.metadata.version("flwr").split(".")[:2]),
+                    **local,
+                )
+        raise KeyError(name)
+
+    def _drills_setting(self) -> str:
+        return ",".join(f"{name}:{attack}" for name, attack in self.drills.items())
+
+    def _contradictions(self) -> list[tuple[Place, str]]:
+        """What is wrong between values that are each well-formed."""
+        found: list[tuple[Place, str]] = []
+        names = Counter(silo.name for silo in self.silos)
+        for index, silo in enumerate(self.silos):
+            if names[silo.name] > 1:
+                found.append(
+                    (("silos", index, "name"), f"{silo.name} names {names[silo.name]} silos; names are unique")
+                )
+            if silo.task and not silo.client and silo.task not in TASKS:
+                found.append((("silos", index, "task"), f"task={silo.task!r}: allowed are {', '.join(TASKS)}"))
+            if silo.attack and silo.attack not in ATTACKS:
+                found.append((("silos", index, "attack"), f"attack={silo.attack!r}: allowed are {', '.join(ATTACKS)}"))
+            if silo.partition_id is not None and silo.partition_id >= len(self.silos):
+                what = f"partition-id={silo.partition_id}: there are partitions 0 to {len(self.silos) - 1}"
+                found.append((("silos", index, "partition-id"), what))
+        for key, why in _NOT_IN_RUN.items():
+            if key in self.run:
+                found.append((("run", key), f"run.{key} cannot be set: {why}"))
+        if not found:
+            try:
+                self.settings()
+            except SettingsError as error:
+                found += [(_blamed(line, self.run), f"run: {line}") for line in str(error).splitlines()]
+        return found
+
+
+def is_address(name: str) -> bool:
+    """Whether this names a host by an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _blamed(sentence: str, run: Mapping[str, Any]) -> Place:
+    """The run setting a sentence of Settings is about: the one it begins with, else the first it names."""
+    named = [key for key in run if sentence.startswith((f"{key}=", f"{key}:"))] or [
+        k for k in run if f"{k}=" in sentence
+    ]
+    return ("run", named[0]) if named else ("run",)

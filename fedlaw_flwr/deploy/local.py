@@ -1,0 +1,280 @@
+"""A whole federation as processes on this machine: TLS, node keys, SQLite, process isolation, and no container."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from fedlaw_flwr.deploy import served
+from fedlaw_flwr.deploy.control import Control, follow
+from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.folder import FederationFolder, write_private
+from fedlaw_flwr.runs.folder import RunFailed
+from fedlaw_flwr.runs.processes import end_processes, processes_with
+
+_MARK = "FEDLAW_LOCAL"
+"""The environment variable every process of a local federation carries, its children too; its value is the folder."""
+
+_START = 60.0
+_LOCAL = "local-fedlaw"
+
+
+class LocalFederation:
+    """The processes of one federation, by name: `superlink`, `server-app`, and for each silo three.
+
+    SILO-node is Flower's SuperNode with the silo's key, SILO-app the SuperExec that runs what Flower ships, SILO-data
+    the institution's own process (`fedlaw silo`). Everything they write lies under `local` in the federation's folder.
+    """
+
+    def __init__(self, federation: Federation, folder: FederationFolder) -> None:
+        self.federation, self.folder = federation, folder
+        self.path = folder.path / "local"
+        self._programs = Path(sys.executable).parent
+
+    @property
+    def runs(self) -> Path:
+        """Where run folders go. They stay when the federation is taken down."""
+        return self.folder.path / "runs"
+
+    @property
+    def names(self) -> list[str]:
+        """All processes, in the order in which they are started."""
+        silos = [f"{silo.name}-{part}" for silo in self.federation.silos for part in ("data", "node", "app")]
+        return ["superlink", "server-app", *silos]
+
+    # -- all of it ---------------------------------------------------------------------------------------------
+
+    def up(self, silos: Sequence[str] | None = None) -> None:
+        """Starts what is not running, registers every silo's key and waits until these silos are online (all).
+
+        Raises ValueError where a silo's private key is not here (only a drill has it), RunFailed where a process ends.
+        """
+        wanted = [silo.name for silo in self.federation.silos] if silos is None else list(silos)
+        for name in wanted:
+            if not self.folder.private_key(name).exists():
+                raise ValueError(
+                    f"{self.folder.private_key(name)} is missing: a federation on one machine needs every silo's key; "
+                    "`fedlaw deploy init --drill` makes them"
+                )
+        self.start("superlink")
+        self._wait_until_up()
+        self.start("server-app")
+        control = self.control()
+        control.register({name: str(self.folder.public_key(name)) for name in wanted})
+        for name in wanted:
+            self.start_silo(name)
+        control.wait_online(wanted)
+        dead = [name for name in self._of(wanted) if not self.pid(name)]
+        if dead:
+            raise RunFailed(f"{', '.join(dead)} ended at once; see {self.path / 'logs'}")
+
+    def down(self) -> None:
+        """Ends every process. Run folders, logs, keys and the SuperLink's database stay."""
+        end_processes(_MARK, str(self.folder.path))
+        shutil.rmtree(self._sockets(), ignore_errors=True)
+
+    def run(self, on_event: Callable[[dict[str, Any]], None], changed: Mapping[str, Any] | None = None) -> Path:
+        """Submits one run of the rendered package, some settings changed, follows it to its end; returns its folder.
+
+        Raises RunFailed unless both Flower and the folder say that it completed.
+        """
+        control = self.control()
+        number = control.submit(str(self.folder.package), changed)
+        folder = self.runs / f"run-{number}"
+        ended = ""
+        for event in follow(folder, lambda: control.status(number).startswith("finished")):
+            on_event(event)
+            if event["kind"] == "end":
+                ended = event["status"] + (f": {event['reason']}" if "reason" in event else "")
+        said = self._settled(control, number)
+        if said != "finished:completed" or ended != "completed":
+            raise RunFailed(f"run {number} is {said}, its folder says {ended or 'nothing'}; see {folder}")
+        return folder
+
+    def _settled(self, control: Control, number: str) -> str:
+        """Flower's last word on a run whose folder is complete: it comes a moment later."""
+        deadline = time.monotonic() + _START
+        while not (said := control.status(number)).startswith("finished") and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return said
+
+    # -- one process -------------------------------------------------------------------------------------------
+
+    def start_silo(self, name: str) -> None:
+        """Starts the three processes of one silo, its own first."""
+        for part in ("data", "node", "app"):
+            self.start(f"{name}-{part}")
+
+    def start(self, name: str) -> None:
+        """Starts one process unless it runs, its output appended to its log."""
+        if self.pid(name):
+            return
+        home = self.path / "homes" / name
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                self._command(name),
+                cwd=home,
+                env={**self._environment(home), "FEDLAW_PROCESS": name},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        (home / "pid").write_text(str(process.pid))
+
+    def stop(self, name: str, how: int = signal.SIGTERM) -> None:
+        """Sends one process this signal; SIGKILL and SIGTERM reach the children it started as well."""
+        pid = self.pid(name)
+        if not pid:
+            raise ValueError(f"{name} is not running")
+        if how in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(pid, how)
+        else:
+            os.kill(pid, how)
+
+    def pid(self, name: str) -> int:
+        """The process id, 0 if it is not running."""
+        path = self.path / "homes" / name / "pid"
+        if not path.exists():
+            return 0
+        pid = int(path.read_text())
+        return pid if pid in processes_with("FEDLAW_PROCESS", name, [pid]) else 0
+
+    def log(self, name: str) -> Path:
+        """Where this process writes."""
+        path = self.path / "logs" / f"{name}.log"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def port(self, name: str) -> int:
+        """The port of the superlink or of a silo's node: the same for as long as the folder stands."""
+        if name == "superlink":
+            return self.federation.superlink.port
+        path = self.path / "ports.json"
+        ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in ports:
+            ports[name] = _free_port()
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(json.dumps(ports))
+        return ports[name]
+
+    def control(self) -> Control:
+        """The operator's commands against this SuperLink."""
+        home = self.path / "homes" / "operator"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_LOCAL}"\n\n[superlink.{_LOCAL}]\n'
+            f'address = "127.0.0.1:{self.port("superlink")}"\n'
+            f"root-certificates = {json.dumps(str(self.folder.ca_certificate))}\n"
+        )
+        return Control([str(self._programs / "flwr")], _LOCAL, self.path / "registered.json", self._environment(home))
+
+    # -- how -----------------------------------------------------------------------------------------------------
+
+    def _command(self, name: str) -> list[str]:
+        link = f"127.0.0.1:{self.port('superlink')}"
+        authority = str(self.folder.ca_certificate)
+        if name == "superlink":
+            certificates = ["--ssl-certfile", str(self.folder.server_certificate)]
+            certificates += ["--ssl-keyfile", str(self.folder.server_key), "--ssl-ca-certfile", authority]
+            return [
+                str(self._programs / "flower-superlink"),
+                *("--host", "127.0.0.1", "--port", str(self.port(name)), *certificates),
+                *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
+                *("--database", str(self.path / "superlink.db")),
+                *self._secret("superlink"),
+            ]
+        if name == "server-app":
+            return [
+                str(self._programs / "flower-superexec"),
+                *("--runtime-api-address", link, "--root-certificates", authority, *self._secret("superlink")),
+            ]
+        silo, _, part = name.rpartition("-")
+        node = f"127.0.0.1:{self.port(f'{silo}-node') if part != 'data' else 0}"
+        path = self._sockets() / f"{silo}.sock"
+        if part == "node":
+            return [
+                str(self._programs / "flower-supernode"),
+                *("--superlink", link, "--root-certificates", authority),
+                *("--auth-supernode-private-key", str(self.folder.private_key(silo))),
+                *("--host", "127.0.0.1", "--port", node.rpartition(":")[2], "--isolation", "process"),
+                *("--node-config", f'socket="{path}"', *self._secret(f"{silo}-node")),
+            ]
+        if part == "app":
+            return [
+                str(self._programs / "flower-superexec"),
+                *("--insecure", "--runtime-api-address", node, *self._secret(f"{silo}-node")),
+            ]
+        own = self.folder.silo(silo) / "silo.yaml"
+        state = self.path / "state" / silo
+        return [str(self._programs / "fedlaw"), "silo", str(own), "--socket", str(path), "--state", str(state)]
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "FLWR_HOME": str(home),
+            _MARK: str(self.folder.path),
+            served.RUNS: str(self.runs),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            # Flower starts its helpers by name: they must be those of this environment.
+            "PATH": os.pathsep.join([str(self._programs), os.environ.get("PATH", "")]),
+        }
+        environment.pop("PYTHONPATH", None)
+        return environment
+
+    def _secret(self, name: str) -> list[str]:
+        """The option by which this process and its SuperExec know each other: a secret file, made when first needed."""
+        path = self.path / "homes" / name / "superexec.secret"
+        if not path.exists():
+            write_private(path, secrets.token_bytes(32))
+        return ["--superexec-auth-secret-file", str(path)]
+
+    def _sockets(self) -> Path:
+        """Where the silos' sockets lie: a short path, since a Unix socket's may have 108 bytes at most."""
+        noted = self.path / "sockets"
+        if noted.exists() and Path(noted.read_text()).is_dir():
+            return Path(noted.read_text())
+        noted.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix="fedlaw-")
+        noted.write_text(made)
+        return Path(made)
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + _START
+        trusted = ssl.create_default_context(cafile=str(self.folder.ca_certificate))
+        while time.monotonic() < deadline and self.pid("superlink"):
+            try:
+                answer = httpx.get(f"https://127.0.0.1:{self.port('superlink')}/health", verify=trusted, timeout=2.0)
+                if answer.is_success:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        said = [line for line in self.log("superlink").read_text(errors="replace").splitlines() if "ERROR" in line]
+        why = f": {said[-1].partition('ERROR')[2].strip()}" if said else ""
+        raise RunFailed(
+            f"the SuperLink did not come up on port {self.port('superlink')}{why}; its log is {self.log('superlink')}"
+        )
+
+    def _of(self, silos: Sequence[str]) -> list[str]:
+        return ["superlink", "server-app", *(f"{silo}-{part}" for silo in silos for part in ("data", "node", "app"))]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

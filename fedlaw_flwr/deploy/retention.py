@@ -1,0 +1,16 @@
+"""How long run folders are kept."""
+
+import shutil
+import time
+from pathlib import Path
+
+from fedlaw_flwr.runs.folder import EVENTS
+
+
+def prune(runs: Path, days: int) -> list[Path]:
+    """Removes the run folders whose last event is older than `days` days; returns them. Nothing else is touched."""
+    before = time.time() - 86400 * days
+    old = [log.parent for log in runs.glob(f"run-*/{EVENTS}") if log.stat().st_mtime < before]
+    for folder in old:
+        shutil.rmtree(folder)
+    return sorted(old)

@@ -1,0 +1,97 @@
+"""The latest run's figures for Prometheus, read from the run folders: they outlive a server-app and a SuperLink."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedlaw_flwr.runs.folder import EVENTS, read_events
+from fedlaw_flwr.runs.verdict import weights_of
+
+
+class RunMetrics:
+    """A Prometheus collector over a folder of run folders: at every scrape, the newest run as its events have it.
+
+    All have the label `run`: fedlaw_round, fedlaw_rounds_held_total, fedlaw_seconds_total, fedlaw_round_seconds,
+    fedlaw_bytes_total{direction}, fedlaw_weight{silo}, fedlaw_quarantined_total{silo}, fedlaw_silent_total{silo},
+    fedlaw_accuracy, fedlaw_last_event_timestamp_seconds, fedlaw_run_state{state}.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+
+    def collect(self) -> Iterator["object"]:
+        """Yields the metric families; none where there is no run yet."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        latest = self._latest()
+        if latest is None:
+            return
+        run, events = latest.name, list(read_events(latest))
+        rounds = [event for event in events if event["kind"] == "round"]
+        yield _one(GaugeMetricFamily("fedlaw_round", "The last finished round", labels=["run"]), run, len(rounds))
+        held = sum(bool(event["held"]) for event in rounds)
+        yield _one(CounterMetricFamily("fedlaw_rounds_held", "Rounds that kept the model", labels=["run"]), run, held)
+        seconds = sum(event["seconds"] for event in rounds)
+        yield _one(CounterMetricFamily("fedlaw_seconds", "Seconds in rounds", labels=["run"]), run, seconds)
+        if rounds:
+            last = GaugeMetricFamily("fedlaw_round_seconds", "Seconds the last round took", labels=["run"])
+            yield _one(last, run, rounds[-1]["seconds"])
+        sent = CounterMetricFamily("fedlaw_bytes", "Payload bytes", labels=["run", "direction"])
+        for direction in ("down", "up"):
+            sent.add_metric([run, direction], sum(event[f"bytes-{direction}"] for event in rounds))
+        yield sent
+        weights = GaugeMetricFamily("fedlaw_weight", "The weight a silo last had", labels=["run", "silo"])
+        weighted = [weights_of(event) for event in rounds if weights_of(event)]
+        for silo, weight in (weighted[-1] if weighted else {}).items():
+            weights.add_metric([run, silo], weight)
+        yield weights
+        for kind, name, what in (
+            ("quarantine", "fedlaw_quarantined", "Replies set aside"),
+            ("silent", "fedlaw_silent", "Exchanges without an answer"),
+        ):
+            family, counts = CounterMetricFamily(name, what, labels=["run", "silo"]), dict[str, int]()
+            for event in events:
+                if event["kind"] == kind:
+                    counts[event["silo"]] = counts.get(event["silo"], 0) + 1
+            for silo, count in sorted(counts.items()):
+                family.add_metric([run, silo], count)
+            yield family
+        evaluated = [event["accuracy"] for event in events if event["kind"] == "evaluate" and "accuracy" in event]
+        if evaluated:
+            yield _one(
+                GaugeMetricFamily("fedlaw_accuracy", "On the server's test set", labels=["run"]), run, evaluated[-1]
+            )
+        when = GaugeMetricFamily(
+            "fedlaw_last_event_timestamp_seconds", "When the run last said anything", labels=["run"]
+        )
+        yield _one(when, run, (latest / EVENTS).stat().st_mtime)
+        ended = [event["status"] for event in events if event["kind"] == "end"]
+        now = ended[-1] if ended else "running"
+        states = GaugeMetricFamily("fedlaw_run_state", "1 for the state the run is in", labels=["run", "state"])
+        for state in ("running", "completed", "failed"):
+            states.add_metric([run, state], float(state == now))
+        yield states
+
+    def _latest(self) -> Path | None:
+        folders = [log.parent for log in self._runs.glob(f"*/{EVENTS}")]
+        return max(folders, key=lambda folder: (folder / EVENTS).stat().st_ctime, default=None)
+
+
+def serve(runs: Path, host: str, port: int) -> None:
+    """Answers Prometheus at http://HOST:PORT/metrics until ended. Raises ValueError where there is no such folder."""
+    from prometheus_client import start_http_server
+    from prometheus_client.core import CollectorRegistry
+
+    if not runs.is_dir():
+        raise ValueError(f"runs={str(runs)!r}: there is no such folder")
+    registry = CollectorRegistry()
+    registry.register(RunMetrics(runs))  # type: ignore[arg-type]
+    start_http_server(port, host, registry)
+    print(f"metrics of the latest run in {runs} at http://{host}:{port}/metrics", flush=True)
+    while True:
+        time.sleep(3600)
+
+
+def _one(family: "object", run: str, value: float) -> "object":
+    family.add_metric([run], value)  # type: ignore[attr-defined]
+    return family

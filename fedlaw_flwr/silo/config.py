@@ -1,0 +1,80 @@
+"""silo.yaml: what an institution decides about its own silo, and nobody else can: client, task, data, limits."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fedlaw_flwr.silo.dispatch import SOCKET
+
+
+def _a_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", value):
+        raise ValueError("lower-case letters, digits and hyphens are allowed, 40 at most, no hyphen first")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_a_name)]
+"""A silo's or a federation's name: it becomes a file name, a container's name and a label of metrics."""
+
+HONEST, DRILL = "client_app.deployed:app", "client_app.drill:app"
+"""The clients we ship: the honest one, and the one that attacks because its own operator agreed to a drill."""
+
+
+class SiloConfig(BaseModel):
+    """One silo as its own process (`fedlaw silo`) sees it. In the file the names have hyphens: `data-path`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
+
+    name: Name
+    client: Annotated[str, Field(pattern=r"^([\w.]+:\w+)?$")] = ""
+    task: str = "digits"
+    data_path: str = ""
+    device: str = "cpu"
+    # The share of an embedded or public data set, for demonstrations and drills.
+    partition_id: Annotated[int, Field(ge=0)] = 0
+    num_partitions: Annotated[int, Field(ge=2)] = 2
+    partition: str = "iid"
+    q: Annotated[float, Field(ge=0, le=1)] = 0.6
+    concentration: Annotated[float, Field(gt=0)] = 0.5
+    seed: Annotated[int, Field(ge=0)] = 0
+    attack: str = ""
+    # Which Flower the server runs, its first two numbers: a silo's must agree.
+    flwr: Annotated[str, Field(pattern=r"^(\d+\.\d+)?$")] = ""
+    # The process.
+    socket: str = SOCKET
+    state: str = "state"
+    seconds_per_exchange: Annotated[int, Field(ge=1)] = 3600
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "SiloConfig":
+        """Reads silo.yaml. Raises DocumentError, `FILE:LINE: what is wrong`."""
+        from fedlaw_flwr.document import Document
+
+        return Document.read(path).check(cls)
+
+    @property
+    def app(self) -> str:
+        """The client that answers, `module:name`: the one named, or ours, which attacks only in a drill."""
+        return self.client or (DRILL if self.attack else HONEST)
+
+    def check_version(self) -> None:
+        """Raises ValueError where the Flower installed here is not the server's release."""
+        here = importlib.metadata.version("flwr")
+        if self.flwr and here.split(".")[:2] != self.flwr.split("."):
+            raise ValueError(
+                f"flwr {here} is installed here and the server runs {self.flwr}: install flwr {self.flwr}.*"
+            )
+
+    def node_config(self) -> dict[str, Any]:
+        """What the client finds in `context.node_config`: these settings and `options`, the client's own."""
+        hidden = {"socket", "state", "seconds-per-exchange", "client", "options", "flwr"} | (
+            set() if self.attack else {"attack"}
+        )
+        own = {key: value for key, value in self.model_dump(by_alias=True).items() if key not in hidden}
+        return {**own, **self.options}

@@ -1,0 +1,161 @@
+"""The institution's own process: it alone holds the data, and answers the shipped ClientApp over a Unix socket."""
+
+import json
+import logging
+import os
+import secrets
+import select
+import signal
+import socket
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage  # pylint: disable=no-name-in-module
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=no-name-in-module
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.silo.dispatch import receive, send
+
+_log = logging.getLogger("fedlaw.silo")
+_POLL, _GRACE = 0.02, 2.0
+
+
+class SiloProcess:
+    """Serves one silo until it is told to end (SIGTERM): the client loaded once, each message in a fork of its own.
+
+    Flower starts its ClientApp anew for every message; loading torch and the data there would cost more than a small
+    model's training. Here both are loaded before the first message, and a fork gives each message what a fresh process
+    would: no state of another message, a crash that ends nobody else, an end at seconds-per-exchange. What a client
+    keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
+    """
+
+    def __init__(self, config: SiloConfig) -> None:
+        self._config = config
+        self._node_config = config.node_config()
+        self._state = Path(config.state)
+        self._client = load_client(config.app)
+        self._child = 0
+
+    def run(self) -> None:
+        """Prepares the client, listens, and answers one message after another."""
+        prepare = getattr(import_module(self._config.app.partition(":")[0]), "prepare", None)
+        if prepare is not None:
+            prepare(self._node_config)
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, self._end)
+        path = Path(self._config.socket)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            # Whoever may connect may ask for training; the group is the container of the shipped ClientApp.
+            path.chmod(0o660)
+            listener.listen(16)
+            _log.info("%s answers at %s by %s", self._config.name, path, self._config.app)
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    self._in_a_fork(connection, listener)
+
+    def _in_a_fork(self, connection: socket.socket, listener: socket.socket) -> None:
+        """Answers this connection in a child and waits for it; the child goes when the other end has hung up."""
+        self._child = os.fork()
+        if self._child == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                listener.close()
+                signal.alarm(self._config.seconds_per_exchange)
+                self._answer(connection)
+                code = 0
+            except OSError as error:
+                _log.warning("%s: the reply could not be handed over: %s", self._config.name, error)
+            finally:
+                logging.shutdown()
+                os._exit(code)  # nothing of the parent's is cleaned up twice
+        status = self._wait(connection)
+        self._child = 0
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            limit = f"seconds-per-exchange={self._config.seconds_per_exchange} is over"
+            reason = limit if number == signal.SIGALRM else f"killed by {signal.Signals(number).name}"
+            _log.error("%s: a message was not answered: %s", self._config.name, reason)
+
+    def _wait(self, connection: socket.socket) -> int:
+        """The child's status when it has ended, killed if nobody waits for its answer any more."""
+        hung_up: float | None = None
+        while True:
+            pid, status = os.waitpid(self._child, os.WNOHANG)
+            if pid:
+                return status
+            readable, _, _ = select.select([connection], [], [], _POLL)
+            if not readable:
+                continue
+            # The child has read the request, or is reading it: only an end of file is news.
+            try:
+                gone = connection.recv(1, socket.MSG_PEEK) == b""
+            except ConnectionError:
+                gone = True
+            if gone and hung_up is None:  # or it has its answer, and the child is about to end
+                hung_up = time.monotonic()
+            if hung_up is not None and time.monotonic() - hung_up > _GRACE:
+                os.kill(self._child, signal.SIGKILL)
+                _log.warning("%s: the ClientApp hung up; its message is dropped", self._config.name)
+                return os.waitpid(self._child, 0)[1]
+            time.sleep(_POLL)
+
+    def _answer(self, connection: socket.socket) -> None:
+        header, body = receive(connection)
+        started = time.monotonic()
+        try:
+            reply = self._reply(json.loads(header), message_from_proto(ProtoMessage.FromString(body)))
+            if reply.has_error():
+                raise RuntimeError(reply.error.reason)
+            content = message_to_proto(reply).SerializeToString()
+        except Exception as error:
+            number = secrets.token_hex(4)
+            _log.error("%s: failure %s\n%s", self._config.name, number, traceback.format_exc())
+            # The exception's text may quote data: only its type leaves the building.
+            failure = f"{type(error).__name__} in the silo's client; its own log has the rest under {number}"
+            send(connection, json.dumps({"error": failure}).encode(), b"")
+            return
+        _log.info("%s: answered in %.2f s, %d bytes", self._config.name, time.monotonic() - started, len(content))
+        send(connection, b"{}", content)
+
+    def _reply(self, header: dict[str, Any], message: Message) -> Message:
+        run = int(header["run-id"])
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, run, int(header["node-id"])
+        kept = self._state / f"run-{run}.state"
+        state = recorddict_from_proto(ProtoRecordDict.FromString(kept.read_bytes())) if kept.exists() else RecordDict()
+        context = Context(run, int(header["node-id"]), self._node_config, state, header["run-config"])
+        reply = self._client(message, context)
+        if len(context.state):
+            unfinished = kept.with_suffix(".unfinished")
+            unfinished.write_bytes(recorddict_to_proto(context.state).SerializeToString())
+            unfinished.replace(kept)
+        return reply
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+        raise SystemExit(0)
+
+
+def load_client(reference: str) -> ClientApp:
+    """The ClientApp at `module:name`. Raises ValueError with one sentence where there is none."""
+    module, _, name = reference.partition(":")
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(f"client={reference!r}: {module} cannot be imported here: {error}") from error
+    if not isinstance(found, ClientApp):
+        raise ValueError(f"client={reference!r}: {name} in {module} is {type(found).__name__}, not a Flower ClientApp")
+    return found
