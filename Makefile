@@ -43,7 +43,7 @@ bench: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,deploy,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,dev]'
 	touch $@
 
 clean:

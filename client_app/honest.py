@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.tasks import load_task
-from fedlaw_flwr.tasks.base import Examples, Task
+from fedlaw_flwr.tasks.base import Examples, Objective, Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training import Job, Trained, evaluate, local_round
 
@@ -35,7 +35,7 @@ def evaluate_received(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def respond(message: Message, settings: Settings, silo: int, task: Task, examples: Examples) -> Message:
+def respond(message: Message, settings: Settings, silo: int, task: Objective, examples: Examples) -> Message:
     """The reply of one exchange: psi_i and f_i, or f_i alone where the server asks no more.
 
     Of the message's config, `lr`, `local-epochs` and `batch-size` override the settings; `server-round` and
@@ -79,12 +79,12 @@ def answer(message: Message, job: Job, trained: Trained) -> Message:
     return Message(content, reply_to=message)
 
 
-def received_model(message: Message, settings: Settings, task: Task) -> torch.nn.Module:
+def received_model(message: Message, settings: Settings, task: Objective) -> torch.nn.Module:
     """The task's model with the received state dict in it, on the silo's device."""
     return model_with(received_arrays(message), settings, task)
 
 
-def model_with(arrays: ArrayRecord, settings: Settings, task: Task) -> torch.nn.Module:
+def model_with(arrays: ArrayRecord, settings: Settings, task: Objective) -> torch.nn.Module:
     """The task's model with this state dict in it, on the silo's device."""
     model = task.build_model(settings.seed)
     model.load_state_dict(arrays.to_torch_state_dict(), strict=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlaw_flwr import seeding
-from fedlaw_flwr.tasks.base import Examples, Task
+from fedlaw_flwr.tasks.base import Examples, Objective
 
 LOSS_AT = ("trained", "received")
 """Where f_i is taken: at psi_i after training (Algorithm 1 of the paper), or at the broadcast point (its eq. 151)."""
@@ -48,7 +48,7 @@ class Trained:
 
 def train(
     model: nn.Module,
-    task: Task,
+    task: Objective,
     examples: Examples,
     *,
     lr: float,
@@ -75,7 +75,7 @@ def train(
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, task: Task, examples: Examples) -> float:
+def mean_loss(model: nn.Module, task: Objective, examples: Examples) -> float:
     """f_i: the mean loss over all the examples, the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
@@ -88,7 +88,7 @@ def mean_loss(model: nn.Module, task: Task, examples: Examples) -> float:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, examples: Examples) -> dict[str, float]:
+def evaluate(model: nn.Module, task: Objective, examples: Examples) -> dict[str, float]:
     """The task's metrics and its mean loss over the examples, the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
@@ -96,7 +96,7 @@ def evaluate(model: nn.Module, task: Task, examples: Examples) -> dict[str, floa
     return {"loss": float(task.loss(outputs, examples.targets)), **task.metrics(outputs, examples.targets)}
 
 
-def local_round(model: nn.Module, task: Task, job: Job) -> Trained:
+def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     """One exchange on a silo: trains the received model in place; f_i is taken where the job's `loss_at` says.
 
     Where only the loss is wanted and it is taken at the received model, nothing is trained. Raises ValueError for an

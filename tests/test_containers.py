@@ -132,6 +132,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     data = place / "data"
     data.mkdir(mode=0o755)
     (data / "patients.csv").write_text("1,2,3\n")
+    (data / "patients.csv").chmod(0o666)  # whoever the container runs as may write it, were it not for the mount
     (place / "federation.yaml").write_text(yaml.safe_dump(_federation(data)))
     federation = Federation.read(place / "federation.yaml")
     folder = FederationFolder.beside(place / "federation.yaml", federation.name)

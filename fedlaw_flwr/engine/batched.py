@@ -13,7 +13,7 @@ from torch import nn
 
 from fedlaw_flwr.engine.in_process import CLIENT_APP_EXCEPTION, InProcessGrid
 from fedlaw_flwr.engine.stacked import train_together
-from fedlaw_flwr.tasks.base import Task
+from fedlaw_flwr.tasks.base import Objective, Task
 from fedlaw_flwr.training import Job, Trained, local_round
 
 _log = logging.getLogger("flwr")
@@ -161,7 +161,7 @@ class _Exchange:
         return found
 
 
-def _alone(model: nn.Module, task: Task, job: Job) -> Trained | Exception:
+def _alone(model: nn.Module, task: Objective, job: Job) -> Trained | Exception:
     try:
         return local_round(deepcopy(model), task, job)
     except Exception as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fedlaw_flwr.tasks.base import Task
+from fedlaw_flwr.tasks.base import Objective
 from fedlaw_flwr.training import EVALUATION_BATCH, Job, Trained, mean_loss
 
 Loss = Callable[[Tensor], Tensor]
@@ -22,7 +22,7 @@ class NotStackable(ValueError):
     """A model whose silos cannot be trained as one batch; the text says why."""
 
 
-def train_together(model: nn.Module, task: Task, jobs: Sequence[Job]) -> list[Trained]:
+def train_together(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list[Trained]:
     """What `local_round` gives for each job from this one model, up to the rounding of float32 sums.
 
     The jobs must agree in lr, epochs, batch_size and loss_at; the model is left as it is, in either mode. Holds n
@@ -62,7 +62,7 @@ def _divided(order: Sequence[int], sizes: Sequence[int], parts: int) -> list[Seq
     return [run for run in runs if run]
 
 
-def _train_stack(model: nn.Module, task: Task, jobs: Sequence[Job]) -> list[Trained]:
+def _train_stack(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list[Trained]:
     """One stack's part. The largest silo comes first, so that those with a whole batch left are the first rows in every
     step of an epoch, and those whose last batch is equally short lie together: each step advances a slice of the
     stacked parameters, and no batch is padded.
@@ -187,7 +187,7 @@ def _is_perceptron(model: nn.Module) -> bool:
     )
 
 
-def _train(stack: Stack, task: Task, jobs: Sequence[Job]) -> None:
+def _train(stack: Stack, task: Objective, jobs: Sequence[Job]) -> None:
     """The local epochs of all jobs, each in its own orders, as `training.train` takes one silo's."""
     device = next(iter(stack.parameters.values())).device
     inputs = [job.examples.inputs.to(device) for job in jobs]
@@ -211,13 +211,13 @@ def _train(stack: Stack, task: Task, jobs: Sequence[Job]) -> None:
             stack.step(rows, batch, _summed(task, labels), first.lr)
 
 
-def _summed(task: Task, targets: Tensor) -> Loss:
+def _summed(task: Objective, targets: Tensor) -> Loss:
     """The sum over k silos of their mean losses: k times the mean over all, as each has as many examples."""
     return lambda outputs: len(outputs) * task.loss(outputs.flatten(0, 1), targets)
 
 
 @torch.no_grad()
-def _losses(stack: Stack, task: Task, jobs: Sequence[Job]) -> list[float]:
+def _losses(stack: Stack, task: Objective, jobs: Sequence[Job]) -> list[float]:
     """f_i of every row at its own parameters, the mean over all its examples."""
     device = next(iter(stack.parameters.values())).device
     sizes = [len(job.examples) for job in jobs]
