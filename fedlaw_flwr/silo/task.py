@@ -28,7 +28,8 @@ def load_silo_task(name: str, data_path: str, options: Mapping[str, Option]) -> 
     reference = SILO_TASKS.get(name, name)
     module, colon, attribute = reference.partition(":")
     if not colon:
-        raise ValueError(f"task={name!r}: allowed are {', '.join(SILO_TASKS)} or a module of your own, package.task:name")
+        known = ", ".join(SILO_TASKS)
+        raise ValueError(f"task={name!r}: allowed are {known} or a module of your own, package.task:name")
     try:
         factory = getattr(import_module(module), attribute, None)
     except ImportError as error:
