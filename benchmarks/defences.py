@@ -7,11 +7,10 @@ docs/defences.md, on validation accuracy. Digits, 20 silos, 26 rounds, of which 
 import argparse
 import csv
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial, partialmethod
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,6 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.one_run import ENGINES, events_of
 from fedlaw_flwr.attacks import ATTACKS, load_attack
 from fedlaw_flwr.attacks.base import Forgery, Situation
 from fedlaw_flwr.blocks import Floats, Vector, inner_products
@@ -160,38 +160,17 @@ FIELDS = (
 Cell = tuple[str, float, float, str, int]
 
 
-@contextmanager
-def _at_once() -> Iterator[None]:
-    """Silos in this process neither come nor go, so nobody needs to wait until they have settled."""
-    from fedlaw_flwr.roster import Roster
-
-    with patch.object(Roster, "wait", partialmethod(Roster.wait, settle=0.0)):
-        yield
-
-
 def one(cell: Cell, engine: str) -> list[dict[str, Any]]:
     """One run: its row; and the default's, where the defence under test found nothing to do: that is the same run."""
-    import torch
-
-    from client_app.batched import SimulatedSilos
-    from client_app.simulated import app
-    from fedlaw_flwr.runs.folder import RunFailed, read_events
-    from fedlaw_flwr.runs.in_process import run_batched, run_in_process
     from fedlaw_flwr.runs.verdict import verdict
-    from fedlaw_flwr.settings import Settings
 
-    torch.set_num_threads(1)  # nets this small gain nothing from more, and sums depend on how many there are
     attack, q, share, defence, seed = cell
     values = {"task": TASK, "num-silos": 20, "num-rounds": 26, "q": q, "byzantine": share, "max-byzantine": share}
     chosen, noise = JITTERED.get(defence, (defence, 0.0))
     values |= {"attack": attack, "seed": seed, **SETTINGS["default"], **SETTINGS.get(chosen, {})}
     changed = jitter(noise) if noise else CANDIDATES.get(defence, nullcontext)()
-    runs = {"in-process": partial(run_in_process, app), "batched": partial(run_batched, SimulatedSilos)}
-    with tempfile.TemporaryDirectory() as folder, _at_once(), changed:
-        path = Path(folder) / "run"
-        with suppress(RunFailed):  # too few answer under silencing: the first model is held, and that is the result
-            runs[engine](Settings.read(values), path)
-        events = list(read_events(path))
+    with changed:
+        events = events_of(values, engine)
     found = verdict(events)
     learned = sum(event.get("phase") == "learned" for event in events if event["kind"] == "round")
     figures = (found.validation_accuracy, found.accuracy, found.mass_on_attackers, found.caught, found.wronged, learned)
@@ -255,7 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 for final, 0 1 otherwise")
     parser.add_argument("--defences", nargs="+", default=None, help="in place of the study's")
     parser.add_argument("--attacks", nargs="+", default=None, help="in place of the study's")
-    parser.add_argument("--engine", choices=("in-process", "batched"), default="batched")
+    parser.add_argument("--engine", choices=ENGINES, default="batched")
     parser.add_argument("--out", type=Path, default=Path("docs/defences.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)

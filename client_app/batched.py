@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, Context, Message
 
 from client_app.byzantine import forged, poisoned
 from client_app.coalition import coalition_of
-from client_app.honest import answer, job_of, model_with, silo_of, task_of
+from client_app.honest import answer, job_of, model_with, silo_of
 from client_app.simulated import app
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr.attacks import load_attack
@@ -29,7 +29,7 @@ class SimulatedSilos:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.app, self.task = app, task_of(settings)
+        self.app, self.task = app, settings.load_task()
         self._settings, self._plan = settings, settings.attack_plan()
         self._examples: dict[tuple[int, str], Examples] = {}
         self._about: tuple[ArrayRecord, Asked] | None = None

@@ -8,7 +8,7 @@ from flwr.app import Context, Error, Message, MetricRecord
 from flwr.clientapp.typing import ClientAppCallable
 
 from client_app.coalition import honest_coalition
-from client_app.honest import respond, settings_of, silo_of, task_of
+from client_app.honest import respond, settings_of, silo_of
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr import seeding
 from fedlaw_flwr.attacks import load_attack
@@ -35,7 +35,7 @@ def attack_mod(message: Message, context: Context, call_next: ClientAppCallable)
         reply = call_next(message, context)
     else:
         settings, silo = settings_of(context), silo_of(context)
-        task = task_of(settings)
+        task = settings.load_task()
         reply = respond(message, settings, silo, task, poisoned(attack, task.load_train(silo), task, settings, silo))
     members = _members(context, attack)
     return forged(message, context, reply, attack, lambda: honest_coalition(message, context, members))

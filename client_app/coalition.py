@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message
 from numpy.typing import NDArray
 
-from client_app.honest import respond, settings_of, task_of
+from client_app.honest import respond, settings_of
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr.attacks.base import Coalition
 from fedlaw_flwr.layout import Layout, Model
@@ -74,7 +74,7 @@ def _files(folder: Path, stem: str, silo: int, wants_update: bool) -> list[Path]
 
 def _compute(message: Message, settings: Settings, layout: Layout, silo: int, files: list[Path]) -> None:
     """Trains as this silo would and writes the files."""
-    task = task_of(settings)
+    task = settings.load_task()
     content = respond(message, settings, silo, task, task.load_train(silo)).content
     values = [np.float64(content.metric_records["metrics"]["loss"])]  # type: ignore[arg-type]
     if len(files) > 1:

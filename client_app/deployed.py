@@ -51,7 +51,7 @@ def prepare(node_config: dict[str, Any]) -> None:
     torch.set_num_threads(1)  # more would leave threads behind that the forks of `SiloProcess` do not have
     _import_what_torch_defers()
     context = own_context(Context(run_id=0, node_id=0, node_config=node_config, state=RecordDict(), run_config={}))
-    honest.task_of(honest.settings_of(context)).load_train(honest.silo_of(context))
+    honest.settings_of(context).load_task().load_train(honest.silo_of(context))
 
 
 def _import_what_torch_defers() -> None:

@@ -8,8 +8,7 @@ from flwr.clientapp import ClientApp
 
 from client_app.wire import Asked, received_arrays
 from fedlaw_flwr.settings import Settings
-from fedlaw_flwr.tasks import load_task
-from fedlaw_flwr.tasks.base import Examples, Objective, Task
+from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training import Job, Trained, evaluate, local_round
 
@@ -20,7 +19,7 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """One exchange, honestly: see `respond`."""
     settings, silo = settings_of(context), silo_of(context)
-    task = task_of(settings)
+    task = settings.load_task()
     return respond(message, settings, silo, task, task.load_train(silo))
 
 
@@ -28,7 +27,7 @@ def train(message: Message, context: Context) -> Message:
 def evaluate_received(message: Message, context: Context) -> Message:
     """Loss and metrics of the received model on this silo's own training examples, for strategies that ask."""
     settings, silo = settings_of(context), silo_of(context)
-    task = task_of(settings)
+    task = settings.load_task()
     examples = task.load_train(silo)
     model = received_model(message, settings, task)
     metrics = MetricRecord({**evaluate(model, task, examples), "num-examples": len(examples)})
@@ -104,10 +103,3 @@ def settings_of(context: Context) -> Settings:
 def silo_of(context: Context) -> int:
     """Which partition this silo holds, from its node config."""
     return int(context.node_config["partition-id"])
-
-
-def task_of(settings: Settings) -> Task:
-    """The task this silo learns, with its examples; cached in `load_task`."""
-    return load_task(
-        settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir, download=settings.download
-    )

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,10 +14,13 @@ from fedlaw_flwr.attacks.plan import AttackPlan
 from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
 from fedlaw_flwr.rules import RULES, RuleSettings, check
-from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.tasks import TASKS, load_task
 from fedlaw_flwr.tasks.device import device as find_device
 from fedlaw_flwr.training import LOSS_AT
 from fedlaw_flwr.weighting import Simplex, byzantine_count
+
+if TYPE_CHECKING:
+    from fedlaw_flwr.tasks.base import Task
 
 STRATEGIES = ("fedlaw", *RULES)
 """What `strategy` allows: FedLAW (its BSUM form by `variant`) and every one-exchange rule."""
@@ -62,6 +65,7 @@ class Settings(BaseModel):
     task: Annotated[Text, _one_of(*TASKS)] = "digits"
     data_dir: Text = ""
     download: Flag = False
+    train_examples: Annotated[Whole, Field(ge=0)] = 0
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     num_silos: Annotated[Whole, Field(ge=2, le=100_000)] = 20
     partition: Annotated[Text, _one_of(*KINDS)] = "q-groups"
@@ -218,6 +222,10 @@ class Settings(BaseModel):
             beyond_guarantee=self.beyond_guarantee,
             seed=self.seed,
         )
+
+    def load_task(self) -> "Task":
+        """The task, its examples dealt as the settings say; cached in `tasks.load_task`."""
+        return load_task(self.task, self.partition_plan(), self.seed, self.data_dir, self.download, self.train_examples)
 
     def partition_plan(self) -> Partition:
         """How the task's examples are dealt to the silos."""

@@ -17,7 +17,7 @@ from fedlaw_flwr.runs.folder import EVENTS, RunFailed, RunFolder
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.strategy import FedLAW, OneExchange
 from fedlaw_flwr.strategy.base import MatrixStrategy
-from fedlaw_flwr.tasks import TASKS, load_task
+from fedlaw_flwr.tasks import TASKS
 from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training import evaluate
@@ -35,9 +35,7 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     """One run as the settings say, every event of it in the folder, the final model beside them."""
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
         raise ValueError(NOT_OMNISCIENT)
-    task = load_task(
-        settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir, download=settings.download
-    )
+    task = settings.load_task()
     task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
     for warning in warnings_of(settings):
         folder.write({"kind": "warning", "reason": warning})

@@ -42,9 +42,12 @@ TASKS = {
 
 # Two: a run and the one beside it. CIFAR's examples take 740 MB, MNIST's 220.
 @lru_cache(maxsize=2)
-def load_task(name: str, partition: "Partition", seed: int, data_dir: str = "", download: bool = False) -> "Task":
+def load_task(
+    name: str, partition: "Partition", seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> "Task":
     """The task of this name over these silos. Cached: it is a pure function of its arguments, so a process that
-    serves many silos loads and deals the examples once. The tensors it hands out must not be changed.
+    serves many silos loads and deals the examples once. The tensors it hands out must not be changed. train_examples:
+    how many of the training split are dealt, 0 for all.
 
     Raises ValueError for an unknown name. Files are read when examples are first asked for, and raise then
     FileNotFoundError, naming `data-dir`, if they are missing.
@@ -53,5 +56,5 @@ def load_task(name: str, partition: "Partition", seed: int, data_dir: str = "", 
         raise ValueError(f"task={name!r}: allowed are {', '.join(TASKS)}")
     module, _, function = TASKS[name].where.partition(":")
     make = getattr(import_module(f"fedlaw_flwr.tasks.{module}"), function)
-    task: Task = make(partition, seed, data_dir, download)
+    task: Task = make(partition, seed, data_dir, download, train_examples)
     return task

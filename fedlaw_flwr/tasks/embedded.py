@@ -7,7 +7,9 @@ from fedlaw_flwr.tasks.models import mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask
 
 
-def digits(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def digits(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """1,797 images of 8x8 pixels, ten digits; a perceptron of widths 64-64-32-10."""
 
     def load() -> Pool:
@@ -23,12 +25,15 @@ def digits(partition: Partition, seed: int, data_dir: str = "", download: bool =
         load=load,
         build=lambda: mlp(64, 64, 32, 10),
         num_labels=10,
+        train_examples=train_examples,
         input_shape=(1, 8, 8),
         is_image=True,
     )
 
 
-def breast_cancer(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def breast_cancer(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """569 records of 30 measurements, benign or malignant; a perceptron of widths 30-16-2."""
 
     def load() -> Pool:
@@ -44,6 +49,7 @@ def breast_cancer(partition: Partition, seed: int, data_dir: str = "", download:
         load=load,
         build=lambda: mlp(30, 16, 2),
         num_labels=2,
+        train_examples=train_examples,
         input_shape=(30,),
         is_image=False,
         per_feature=True,

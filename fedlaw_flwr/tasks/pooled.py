@@ -24,7 +24,8 @@ class PooledTask:
     A seeded shuffle splits it: a tenth (rounded down) for validation, as many for test, the rest for training (FedLAW,
     5.1). Inputs are standardised with constants of the training split alone: one mean and deviation over all pixels
     (`per_feature` false), or one for each feature. Those constants know every silo's examples, as a pool does and a
-    real federation must not. Raises ValueError for fewer than 10 examples.
+    real federation must not. train_examples: only so many of the training split, the first of its shuffle, are dealt; 0
+    or more than there are: all. Raises ValueError for fewer than 10 examples.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class PooledTask:
         input_shape: tuple[int, ...],
         is_image: bool,
         per_feature: bool = False,
+        train_examples: int = 0,
     ) -> None:
         self.name, self.num_labels, self.input_shape, self.is_image = name, num_labels, input_shape, is_image
         self._partition, self._seed, self._load, self._build = partition, seed, load, build
-        self._per_feature = per_feature
+        self._per_feature, self._train_examples = per_feature, train_examples
 
     def build_model(self, seed: int) -> nn.Module:
         """The task's net, initialised from (seed, "model")."""
@@ -89,6 +91,7 @@ class PooledTask:
             )
         order = seeding.generator(self._seed, "split").permutation(len(labels))
         parts = np.split(order, [len(order) - 2 * tenth, len(order) - tenth])
+        parts[0] = parts[0][: self._train_examples or None]
         centre, spread = self._constants(raw[parts[0]])
 
         def standardised(part: NDArray[np.intp]) -> Examples:

@@ -20,26 +20,40 @@ _FOLDERS = {
 }
 
 
-def mnist(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def mnist(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """70,000 images of 28x28 pixels, the ten digits; the paper's 3-layer perceptron, 784-200-100-10."""
     net = partial(mlp, 784, 200, 100, 10)
-    return _vision("mnist", "MNIST", partition, seed, data_dir, download, net, (1, 28, 28))
+    return _vision("mnist", "MNIST", partition, seed, data_dir, download, train_examples, net, (1, 28, 28))
 
 
-def fashion_mnist(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def fashion_mnist(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """70,000 images of 28x28 pixels, ten kinds of clothes; the same perceptron."""
     net = partial(mlp, 784, 200, 100, 10)
-    return _vision("fashion_mnist", "FashionMNIST", partition, seed, data_dir, download, net, (1, 28, 28))
+    return _vision(
+        "fashion_mnist", "FashionMNIST", partition, seed, data_dir, download, train_examples, net, (1, 28, 28)
+    )
 
 
-def cifar10(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def cifar10(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """60,000 colour images of 32x32 pixels, ten kinds; the paper's 4-layer CNN with group norm."""
-    return _vision("cifar10", "CIFAR10", partition, seed, data_dir, download, partial(cnn, 10), (3, 32, 32))
+    return _vision(
+        "cifar10", "CIFAR10", partition, seed, data_dir, download, train_examples, partial(cnn, 10), (3, 32, 32)
+    )
 
 
-def cifar100(partition: Partition, seed: int, data_dir: str = "", download: bool = False) -> PooledTask:
+def cifar100(
+    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
+) -> PooledTask:
     """60,000 colour images of 32x32 pixels, a hundred kinds; the same CNN."""
-    return _vision("cifar100", "CIFAR100", partition, seed, data_dir, download, partial(cnn, 100), (3, 32, 32))
+    return _vision(
+        "cifar100", "CIFAR100", partition, seed, data_dir, download, train_examples, partial(cnn, 100), (3, 32, 32)
+    )
 
 
 def _vision(
@@ -49,6 +63,7 @@ def _vision(
     seed: int,
     data_dir: str,
     download: bool,
+    train_examples: int,
     build: Callable[[], nn.Module],
     shape: tuple[int, ...],
 ) -> PooledTask:
@@ -62,6 +77,7 @@ def _vision(
         seed,
         load=load,
         build=build,
+        train_examples=train_examples,
         num_labels=100 if name == "cifar100" else 10,
         input_shape=shape,
         is_image=True,
