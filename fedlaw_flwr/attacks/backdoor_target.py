@@ -16,7 +16,9 @@ _POISONED = 0.5
 def poison(examples: Examples, task: Task, rng: np.random.Generator) -> Examples:
     """A random half of the images (rounded up) with the trigger and label TARGET, the same half in each round.
 
-    Gu et al. 2017, BadNets, section 4; the trigger is FedLAW's (see `backdoor.triggered`).
+    After Gu, Dolan-Gavitt and Garg 2017 (BadNets), the attack on MNIST, which differs: it adds triggered copies to
+    the clean images and turns one digit into one other; here the half loses its originals and every label turns into
+    TARGET. The trigger is FedLAW's (see `backdoor.triggered`).
     """
     refuse_without_images("backdoor_target", task)
     count = int(np.ceil(_POISONED * len(examples)))
@@ -46,7 +48,7 @@ def success_rate(model: nn.Module, examples: Examples) -> float:
 ATTACK = Attack(
     "backdoor_target",
     "a black square in half of its images, to be taken for label 0",
-    "Gu et al. 2017, section 4; trigger of FedLAW, I.1",
+    "after Gu et al. 2017 (BadNets); trigger of FedLAW, I.1",
     poison=poison,
     needs_images=True,
 )

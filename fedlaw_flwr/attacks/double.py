@@ -15,7 +15,10 @@ def inverts(situation: Situation) -> bool:
 
 
 def forge(situation: Situation) -> Forgery:
-    """inverse_gradient from server round 2, or global_parameter from round 5, by the half; honest before."""
+    """inverse_gradient from server round 2, or global_parameter from round 5, by the half; honest before.
+
+    FedLAW, I.1, says communication rounds; with two exchanges each, the server's rounds are meant here.
+    """
     half, begins = (inverse_gradient, INVERSE_FROM) if inverts(situation) else (global_parameter, NOISE_FROM)
     return half.forge(situation) if situation.round_number >= begins else situation.honestly()
 

@@ -14,8 +14,8 @@ _TAU = 1e-5
 class Spread:
     """Honest updates (m, d) as these attacks see them: mean mu, perturbation p = -std, and squared distances.
 
-    p is Shejwalkar and Houmansadr's "inverse standard deviation"; its length (1/m or 1/(m-1)) is no matter, as gamma
-    scales it.
+    p is Shejwalkar and Houmansadr's "inverse standard deviation", one of the three directions they try; its length
+    (1/m or 1/(m-1)) is no matter, as gamma scales it.
     """
 
     def __init__(self, updates: NDArray[np.float64]) -> None:
@@ -36,8 +36,9 @@ class Spread:
 def largest_gamma(members: int, allowed: Callable[[float], bool]) -> float:
     """The largest gamma that is allowed, to 1e-5, where everything from 0 up to it is.
 
-    Shejwalkar and Houmansadr 2021 (NDSS), Algorithm 1, from gamma = 3 sqrt(m), which reaches to 6 sqrt(m): by the
-    triangle inequality no more than 3 sqrt(m) deviations are ever within their bounds.
+    Shejwalkar and Houmansadr 2021 (NDSS): the halving search, its steps and 1e-5 those of their code, which starts at
+    gamma = 10. Here it starts at 3 sqrt(m), which reaches to 6 sqrt(m): by the triangle inequality no more than
+    3 sqrt(m) deviations are ever within their bounds.
     """
     gamma = step = 3 * sqrt(members)
     succeeded = 0.0

@@ -9,9 +9,10 @@ from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 def z_max(n: int, m: int) -> float:
     """z = Phi^-1((n - m - s) / (n - m)), s = floor(n/2 + 1) - m, for m attackers of n silos; never below 0.
 
-    Baruch et al. 2019: s honest silos further out than the forgery make it part of a majority. With few
-    attackers (m = 2 of 20) the formula gives z <= 0: no deviation wins a majority, and z = 0, the mean itself. Where
-    m attackers are a majority (s <= 0) or nobody else is needed, there is no z: raises ValueError.
+    Baruch et al., NeurIPS 2019: s honest silos further out than the forgery make it part of a majority. With few
+    attackers (m = 2 of 20) the formula gives z <= 0: no deviation wins a majority, and z = 0, the mean itself (the
+    bound at 0 is ours). Where m attackers are a majority (s <= 0) or nobody else is needed, there is no z: raises
+    ValueError.
     """
     s = math.floor(n / 2 + 1) - m
     if not 0 < s < n - m:
@@ -23,8 +24,9 @@ def forge(situation: Situation) -> Forgery:
     """mu + z sigma, coordinate by coordinate, and its own honest loss (FedLAW, I.1; Baruch et al. 2019).
 
     mu and sigma are mean and standard deviation (1/m, not 1/(m-1)) over the coalition's honest updates g, as Baruch
-    et al. have only the attackers' own. The sign is the papers', in gradients: for a fixed sign of sigma it does
-    not matter which, as it pushes some coordinates up the loss and some down.
+    et al. have only the attackers' own; FedLAW takes them over all clients of the round. The sign is FedLAW's, where
+    Baruch et al.'s code subtracts: for a fixed sign of sigma it does not matter which, as it pushes some coordinates
+    up the loss and some down.
     """
     if not situation.wants_update:
         return situation.honestly()
@@ -34,5 +36,8 @@ def forge(situation: Situation) -> Forgery:
 
 
 ATTACK = Attack(
-    "lie", "colluders reply mu + z sigma of their honest updates", "Baruch et al. 2019; FedLAW, I.1", forge=forge
+    "lie",
+    "colluders reply mu + z sigma of their honest updates",
+    "Baruch et al., NeurIPS 2019; FedLAW, I.1",
+    forge=forge,
 )

@@ -13,7 +13,7 @@ def forge(situation: Situation) -> Forgery:
     """-g + eta u, and the loss mean - rho std of the coalition's honest losses, at least 0 (FedLAW, I.8).
 
     u: a unit vector, uniform on the sphere, each silo its own in every exchange; eta = 0.1 in units of g; rho = 0.3;
-    std over the m losses as they are (1/m).
+    std over the m losses as they are (1/m). The paper's are the losses of the honest silos; "at least 0" is ours.
     """
     u = situation.rng.standard_normal(situation.update.size)
     losses = situation.coalition().losses

@@ -8,7 +8,7 @@ def forge(situation: Situation) -> Forgery:
     """mu + gamma p with the largest gamma for which max_i |mu + gamma p - g_i| <= max_ij |g_i - g_j|; honest loss.
 
     g_i the coalition's honest updates, mu their mean, p = -std coordinate by coordinate. Shejwalkar and Houmansadr
-    2021 (NDSS): Min-Max, with their search (`largest_gamma`).
+    2021 (NDSS): Min-Max, by their search from another start (`largest_gamma`).
     """
     if not situation.wants_update:
         return situation.honestly()

@@ -8,7 +8,8 @@ def forge(situation: Situation) -> Forgery:
     """mu + gamma p with the largest gamma for which sum_i |mu + gamma p - g_i|^2 <= max_i sum_j |g_i - g_j|^2.
 
     g_i the coalition's honest updates, mu their mean, p = -std coordinate by coordinate; the honest loss.
-    Shejwalkar and Houmansadr 2021 (NDSS): Min-Sum, with their search (`largest_gamma`).
+    Shejwalkar and Houmansadr 2021 (NDSS): Min-Sum, by their search from another start (`largest_gamma`). The paper
+    bounds by the largest max_i, as here; their released code by the smallest, min_i, a weaker attack.
     """
     if not situation.wants_update:
         return situation.honestly()

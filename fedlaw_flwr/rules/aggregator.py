@@ -22,10 +22,10 @@ class Aggregator:
     carried from round to round (CClip's last result, in units of g; None before it): a checkpoint stores it and sets
     it back.
 
-    With both pre-aggregations, buckets are formed first and mixed after. Bucketing lowers the variance of honest rows
-    because a bucket is a mean of independent ones, and its theorem holds for any robust rule behind it,
-    NNM with a rule being one; mixed first, the honest rows would be near copies of one another and a bucket
-    would average nothing while its attackers' share grew.
+    With both pre-aggregations, buckets are formed first and mixed after, an order of our own choice.
+    Bucketing lowers the variance of honest rows because a bucket is a mean of independent ones, whatever robust rule
+    stands behind it (its paper proves Krum, RFA and the median), NNM with a rule being one; mixed first, the honest
+    rows would be near copies of one another and a bucket would average nothing while its attackers' share grew.
     """
 
     def __init__(self, name: str, settings: RuleSettings, scale: float = 1.0) -> None:

@@ -11,7 +11,8 @@ def bucket_mixing(n: int, size: int, random: np.random.Generator) -> Vector:
     """The matrix M (ceil(n/size), n) with M X the bucket means: a random permutation cut into buckets.
 
     Every row is in exactly one bucket. The last bucket holds the n mod size rows left over and is their mean, so that
-    no row is duplicated or shrunk. Raises ValueError unless 1 <= size <= n.
+    no row is duplicated or shrunk: as in the authors' code, where the formula would divide by size there too.
+    Raises ValueError unless 1 <= size <= n.
     """
     if not 1 <= size <= n:
         raise ValueError(f"size={size}: a bucket holds 1 to n={n} updates")
@@ -25,7 +26,8 @@ def bucketing(updates: Floats, size: int, random: np.random.Generator) -> Floats
     """y_j = mean of the x_i in bucket j: updates (n, d) -> (ceil(n/size), d), of updates' dtype.
 
     At most f buckets hold a Byzantine row, so the rule that follows keeps its f. Permutation equivariant in
-    distribution only: the buckets come from random. Source: Karimireddy, He and Jaggi, ICLR 2022, Algorithm 1.
+    distribution only: the buckets come from random. Source: Karimireddy, He and Jaggi, ICLR 2022 (Byzantine-robust
+    learning on heterogeneous datasets via bucketing).
     """
     check_matrix(updates)
     return mix(bucket_mixing(updates.shape[0], size, random), updates)
@@ -33,5 +35,5 @@ def bucketing(updates: Floats, size: int, random: np.random.Generator) -> Floats
 
 PRE_AGGREGATION = PreAggregation(
     summary="shuffle the updates and average them bucket_size at a time, before any rule",
-    source="Karimireddy, He and Jaggi, ICLR 2022, Algorithm 1",
+    source="Karimireddy, He and Jaggi, ICLR 2022",
 )

@@ -14,16 +14,19 @@ def bulyan(updates: Floats, f: int, pool: int | None = None, inner: int | None =
     """Bulyan of Krum: select theta = n - 2f rows, then average per coordinate the n - 4f values nearest their median.
 
     Stage one takes Krum's choice, removes it, scores the r rows that remain anew over r - f - 2 neighbours (one at
-    least: the last of f = 1 would else have none), until theta are taken. Stage two's median is a value of the pool,
-    of an even number the lower middle one, since the paper has it minimise sum |y - m| over the pool's values; of
-    two values equally near it the smaller counts as nearer. Equivariant under permutations except where scores tie,
-    and for f = 1 and 2 they always do: the last picks go by one neighbour, which makes the nearest two equal.
+    least: the last of f = 1 would else have none; that floor is ours), until theta are taken. Stage two's median is
+    a value of the pool, since the paper has it minimise sum |y - m| over the pool's values; of an even number both
+    middle ones do, and the lower is taken; of two values equally near it the smaller counts as nearer. Equivariant
+    under permutations except where scores tie, and for f = 1 and 2 they always do: the last picks go by one
+    neighbour, which makes the nearest two equal.
 
     updates (n, d); returns (d,). The proof asks for n >= 4f + 3. pool and inner leave it behind, as the FedLAW paper
     does at 30 and 40 % attackers: pool replaces theta, inner the number of neighbours (up to the r - 1 there are),
-    and max(1, pool - 2f) values are averaged; where that is 1, the median of the pool remains.
+    and max(1, pool - 2f) values are averaged (our reading: FedLAW names the two numbers alone); where that is 1, the
+    median of the pool remains.
     Raises ValueError if stage two has no values left and pool is not given. Memory: n^2, and one block of columns.
-    Source: El Mhamdi et al., ICML 2018, Section 4; FedLAW, I.2.
+    Source: El Mhamdi, Guerraoui and Rouault, ICML 2018 (The hidden vulnerability of distributed learning in
+    Byzantium); FedLAW, I.2.
     """
     return _select_and_average(updates, f, pool, inner).update
 
@@ -83,7 +86,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
 
 RULE = Rule(
     summary="Krum repeated selects n-2f updates; per coordinate, the mean of the n-4f values nearest the median",
-    source="El Mhamdi et al., ICML 2018, Section 4",
+    source="El Mhamdi et al., ICML 2018",
     guarantee=Rows("4f + 3", lambda f: 4 * f + 3),
     defined=DEFINED,
     run=_run,

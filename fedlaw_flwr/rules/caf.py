@@ -15,8 +15,10 @@ def caf(updates: Floats, f: int) -> Floats:
     sum c_i (x_i - mu)(x_i - mu)' / sum c; t_i = ((x_i - mu)'v)^2; c_i <- c_i (1 - t_i / max_j t_j), the maximum
     over rows that still have weight, so each step silences one for good. Returns the mu
     of the least lambda, shape (d,); for f = 0 the mean. The eigenpairs are exact, found in the span of the rows
-    (n^3 a step), where the paper's power method is an approximation. Raises ValueError unless n > 2f.
-    Memory: n^2 and a block of columns. Source: Allouah, Guerraoui and Stephan, ICML 2025, Algorithm 2.
+    (n^3 a step). Raises ValueError unless n > 2f. Memory: n^2 and a block of columns.
+    Source: Allouah, Guerraoui and Stephan, ICML 2025 (Towards trustworthy federated learning with untrusted
+    participants), not read itself: the steps are those of ByzFL's documentation, by two of its authors and others.
+    ByzFL takes max_j over all n rows, and in its code (0.0.11) one power step from a random vector for the eigenpair.
     """
     return _filter(updates, f).update
 
@@ -65,7 +67,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
 
 RULE = Rule(
     summary="weights fall for updates that stand out along the direction of greatest variance",
-    source="Allouah, Guerraoui and Stephan, ICML 2025, Algorithm 2 (CAF)",
+    source="Allouah, Guerraoui and Stephan, ICML 2025 (CAF), as ByzFL documents it",
     guarantee=MAJORITY,
     defined=MAJORITY,
     run=_run,

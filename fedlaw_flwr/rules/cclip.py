@@ -14,8 +14,9 @@ def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> F
     updates (n, d), center (d,), tau in the units of updates; returns v_iterations, (d,). The centre is usually the
     result of the round before. Not translation equivariant unless the centre moves too, and no weighted mean of rows:
     the centre keeps a share. Raises ValueError for tau <= 0, iterations < 1 or a centre that does not fit.
-    The paper's theorem covers f/n <= 0.1; its use does not stop there. Memory: two vectors and a block of columns.
-    Source: Karimireddy et al., ICML 2021 (Learning from history), centered clipping.
+    The paper's theorem covers f/n <= 0.1; its use does not stop there, and 2f < n, asked for here, is weaker.
+    Memory: two vectors and a block of columns. Source: Karimireddy, He and Jaggi, ICML 2021 (Learning from history),
+    centered clipping; the first centre, 0, is its authors' code's.
     """
     check_matrix(updates)
     n, d = updates.shape
@@ -38,7 +39,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
 
 RULE = Rule(
     summary="the mean of the updates, each clipped to radius tau about the last round's result",
-    source="Karimireddy et al., ICML 2021",
+    source="Karimireddy, He and Jaggi, ICML 2021",
     guarantee=MAJORITY,
     defined=ONE_HONEST,
     run=_run,

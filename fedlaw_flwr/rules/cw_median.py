@@ -11,7 +11,7 @@ def coordinate_median(updates: Floats) -> Floats:
     """Per coordinate, the median of the n values; of an even number, the mean of the middle two.
 
     updates (n, d); returns (d,). Memory: one block of columns. Raises ValueError for an empty or non-finite matrix.
-    Source: Yin et al., ICML 2018, Definition 1.
+    Source: Yin, Chen, Ramchandran and Bartlett, ICML 2018, Definition 1.
     """
     check_matrix(updates)
     n, d = updates.shape

@@ -16,10 +16,11 @@ def huber(updates: Floats, threshold: float, iterations: int = 100) -> Floats:
     """argmin_z sum_i phi(||z - x_i||), phi(u) = u^2/2 up to T = threshold and T u - T^2/2 beyond.
 
     Solved by the Weiszfeld-like steps z <- sum_i b_i x_i / sum_i b_i, b_i = min(1, T / ||z - x_i||), from the
-    coordinate-wise median until a step is shorter than 1e-6 T, at most iterations times. The loss is convex, so the
-    start decides only how many steps it takes. updates (n, d), T in their units; returns (d,). All silos share one T
-    and count alike. Raises ValueError for T <= 0 or iterations < 1. Memory: three vectors and a block of columns.
-    Source: Zhao, Yu and Wan, AAAI 2024 (A Huber loss minimization approach), equal sizes.
+    coordinate-wise median until a step is shorter than 1e-6 T, at most iterations times; start and stop are ours. The
+    loss is convex, so the start decides only how many steps it takes. updates (n, d), T in their units; returns (d,).
+    All silos share one T and count alike, the paper's case of equal sizes. Raises ValueError for T <= 0 or
+    iterations < 1. Memory: three vectors and a block of columns. Source: Zhao, Yu and Wan, AAAI 2024 (A Huber loss
+    minimization approach to Byzantine robust federated learning).
     """
     return _minimise(updates, threshold, iterations).update
 

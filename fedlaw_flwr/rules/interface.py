@@ -55,15 +55,16 @@ class RuleSettings:
 
     f                  silos assumed Byzantine, a count; 0. Trimmed mean trims f a side.
     beyond_guarantee   run a rule where its paper's condition fails (FedLAW's tables do); False.
-    krum_m             updates Multi-Krum averages, a count; n - f (Blanchard et al. 2017; FedLAW: n - f - 2).
+    krum_m             updates Multi-Krum averages, a count; n - f (ByzFL; FedLAW: n - f - 2).
     bulyan_pool        updates Bulyan selects, a count; n - 2f (El Mhamdi et al. 2018). Another number only beyond the
                        guarantee (FedLAW, I.2: one of 20, 40, 50 at n = 200).
     bulyan_inner       neighbours each inner Krum counts; r - f - 2 of r remaining rows. Another number only beyond
                        the guarantee, where n - f - 2 is the default (FedLAW, I.2: (1 - fraction) n - 2).
-    cclip_tau          clipping radius, units of g; 10 (Karimireddy et al. 2021 without momentum; FedLAW: 0.1 or 10).
-    cclip_iterations   clipping steps a round; 1 (Karimireddy et al. 2021 and FedLAW).
-    rfa_nu             smoothing of Weiszfeld's method, units of g; 1e-6 (Pillutla et al. 2022 and FedLAW).
-    rfa_iterations     Weiszfeld steps; 3 (Pillutla et al. 2022 and FedLAW).
+    cclip_tau          clipping radius, units of g; 10 (FedLAW: 0.1 or 10; the code of Karimireddy et al. 2021: 100,
+                       of Karimireddy et al. 2022: 10, over 1 - momentum in some runs).
+    cclip_iterations   clipping steps a round; 1 (FedLAW and the code of Karimireddy et al. 2021).
+    rfa_nu             smoothing of Weiszfeld's method, units of g; 1e-6 (FedLAW; Pillutla et al.'s code: 1e-5).
+    rfa_iterations     Weiszfeld steps from the mean; 3 (FedLAW; Pillutla et al.'s main runs: 2).
     huber_threshold    where Huber's loss turns linear, units of g; 0.2 (FedLAW: 0.12 or 0.2).
     huber_iterations   most steps of Huber's solver; 100, which it rarely needs (our choice).
     bucket_size        updates a bucket; 1 is off (Karimireddy et al. 2022 and FedLAW: 2).

@@ -32,8 +32,8 @@ def krum(updates: Floats, f: int) -> Floats:
 
     updates (n, d); returns a new (d,). Its proof asks for n >= 2f + 3; the formula needs n >= f + 3, else ValueError.
     Of equal scores the lowest row wins: equivariant under permutations except there (n = f + 3 leaves one neighbour
-    and always has a tie, between the nearest two). Memory: that of the distances, n^2. Source: Blanchard et al.,
-    NeurIPS 2017, Section 4.
+    and always has a tie, between the nearest two). Memory: that of the distances, n^2. Source: Blanchard, El Mhamdi,
+    Guerraoui and Stainer, NeurIPS 2017, the Krum function.
     """
     chosen: Floats = updates[np.argmin(krum_scores(updates, f))]
     return chosen.copy()
@@ -46,7 +46,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
 
 RULE = Rule(
     summary="the one update nearest (in squared distance) its n-f-2 nearest others",
-    source="Blanchard et al., NeurIPS 2017, Section 4",
+    source="Blanchard et al., NeurIPS 2017",
     guarantee=GUARANTEE,
     defined=DEFINED,
     run=_run,

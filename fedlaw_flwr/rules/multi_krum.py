@@ -11,8 +11,8 @@ def multi_krum(updates: Floats, f: int, m: int | None = None) -> Floats:
     """(1/m) sum of the m rows with the lowest Krum scores (all scored once); m = n - f unless given.
 
     updates (n, d); returns (d,). Of equal scores the lower row goes first. Raises ValueError unless 1 <= m <= n and
-    n >= f + 3. Source: Blanchard et al., NeurIPS 2017, the Multi-Krum variant; the libraries' m = n - f; FedLAW
-    (I.2) took m = n - f - 2.
+    n >= f + 3. Source: Blanchard et al., NeurIPS 2017, the Multi-Krum variant, for which that paper proves nothing;
+    Krum's n >= 2f + 3 is asked for in its place. m = n - f is ByzFL's; FedLAW (I.2) took m = n - f - 2.
     """
     return _select(updates, f, m).update
 

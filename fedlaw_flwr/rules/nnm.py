@@ -26,8 +26,8 @@ def neighbour_mixing(updates: Floats, f: int) -> Vector:
 def nnm(updates: Floats, f: int) -> Floats:
     """y_i = mean of the n - f rows nearest to x_i, itself included: updates (n, d) -> (n, d), of updates' dtype.
 
-    Its theorem asks for n > 2f. Memory: n^2, and the result, a second matrix. Source: Allouah et al., AISTATS 2023
-    (Fixing by mixing).
+    Its theorem asks for n > 2f. Memory: n^2, and the result, a second matrix. Source: Allouah, Farhadkhani,
+    Guerraoui, Gupta, Pinot and Stephan, AISTATS 2023 (Fixing by mixing).
     """
     return mix(neighbour_mixing(updates, f), updates)
 

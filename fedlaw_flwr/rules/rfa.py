@@ -12,8 +12,9 @@ def rfa(updates: Floats, nu: float = 1e-6, iterations: int = 3) -> Floats:
     """z_{r+1} = sum_i b_i x_i / sum_i b_i, b_i = 1 / max(nu, ||x_i - z_r||), from the mean, iterations times.
 
     Approaches argmin_z sum_i ||z - x_i||. updates (n, d), nu in their units; returns (d,). Silos count alike, none
-    by the size it claims. Raises ValueError for nu <= 0 or iterations < 1. Memory: two vectors and a block of
-    columns. Source: Pillutla et al., IEEE TSP 2022, smoothed Weiszfeld; started at the mean as in its authors' code.
+    by the size it claims, where the paper weighs them by it. Raises ValueError for nu <= 0 or iterations < 1.
+    Memory: two vectors and a block of columns. Source: Pillutla, Kakade and Harchaoui, IEEE TSP 2022, smoothed
+    Weiszfeld; started at the mean as in its authors' code, which stops early and whose main runs take 2 steps.
     """
     return _weiszfeld(updates, nu, iterations).update
 

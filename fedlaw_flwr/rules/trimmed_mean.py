@@ -11,7 +11,7 @@ def trimmed_mean(updates: Floats, f: int) -> Floats:
     """Per coordinate, the mean of the n - 2f values left when the f largest and the f smallest are dropped.
 
     updates (n, d); f a count a side, never a fraction; returns (d,). Raises ValueError unless n > 2f. Memory: one
-    block of columns. Source: Yin et al., ICML 2018, Definition 2, with beta n = f.
+    block of columns. Source: Yin, Chen, Ramchandran and Bartlett, ICML 2018, Definition 2, with beta n = f.
     """
     check_matrix(updates)
     n, d = updates.shape

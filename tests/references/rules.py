@@ -136,7 +136,7 @@ def nnm(updates, f):
 
 
 def caf(updates, f, power_steps=20000):
-    """Algorithm 2 with the d x d covariance formed and its top eigenvector found by the power method."""
+    """The filter with the d x d covariance formed and its top eigenvector found by the power method."""
     rows = rows_of(updates)
     n, d = len(rows), len(rows[0])
     c = [1.0] * n
