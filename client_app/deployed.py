@@ -1,5 +1,6 @@
 """The honest ClientApp of a real silo: what it learns is its own configuration's say, only how is the server's."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,10 +30,13 @@ def own_settings(message: Message, context: Context, call_next: ClientAppCallabl
     return call_next(message, own_context(context))
 
 
-def own_context(context: Context) -> Context:
-    """The context with a run configuration made of the silo's node config and, of the server's, the keys in HOW."""
+def own_context(context: Context, own: Mapping[str, str] = _OWN) -> Context:
+    """The context with a run configuration made of the silo's node config and, of the server's, the keys in HOW.
+
+    own: which keys of the node config are which settings.
+    """
     config: dict[str, Any] = {key: context.run_config[key] for key in HOW if key in context.run_config}
-    config |= {setting: context.node_config[key] for key, setting in _OWN.items() if key in context.node_config}
+    config |= {setting: context.node_config[key] for key, setting in own.items() if key in context.node_config}
     return Context(
         run_id=context.run_id,
         node_id=context.node_id,
@@ -48,14 +52,18 @@ def prepare(node_config: dict[str, Any]) -> None:
 
     Raises what the task raises where the data is not as the configuration says.
     """
-    torch.set_num_threads(1)  # more would leave threads behind that the forks of `SiloProcess` do not have
-    _import_what_torch_defers()
+    ready_torch()
     context = own_context(Context(run_id=0, node_id=0, node_config=node_config, state=RecordDict(), run_config={}))
     honest.settings_of(context).load_task().load_train(honest.silo_of(context))
 
 
-def _import_what_torch_defers() -> None:
-    """One step on nothing: a process's first optimiser makes torch import 870 modules, 2 s that each fork would pay."""
+def ready_torch() -> None:
+    """One thread, and one step on nothing, in the process that forks for each message.
+
+    More threads would leave some behind that the forks do not have; and a process's first optimiser makes torch import
+    870 modules, 2 s that each fork would pay.
+    """
+    torch.set_num_threads(1)
     nothing = torch.nn.Parameter(torch.zeros(1))
     nothing.grad = torch.zeros(1)
     optimiser = torch.optim.SGD([nothing], lr=1.0)

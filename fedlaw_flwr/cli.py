@@ -117,6 +117,7 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     from fedlaw_flwr.runs.screen import LiveRun, verdict_table
     from fedlaw_flwr.runs.simulation import simulate
     from fedlaw_flwr.runs.verdict import verdict
+    from fedlaw_flwr.tasks import OWN
 
     engines: dict[str, Callable[..., None]] = {
         "ray": simulate,
@@ -125,6 +126,8 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     }
     if engine not in engines:
         raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+    if any(settings.task == OWN for settings in chosen):
+        raise ValueError("task='own': a simulation has no silos with data of their own; see `fedlaw deploy`")
     if engine != "batched" and any(settings.knowledge == "omniscient" for settings in chosen):
         raise ValueError(NOT_OMNISCIENT)
     if not _verbose:  # what Flower's log would say of this process is on the screen already, from the events

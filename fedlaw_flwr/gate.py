@@ -1,6 +1,7 @@
 """The one gate every reply passes before a number of it is used: keys, shapes, dtypes, size, finite values, loss."""
 
 import io
+import json
 import math
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from fedlaw_flwr.layout import Layout, Model, Slot
 # np.save writes at most this much before the numbers of a plain array (header of 64 to 128 bytes, and room).
 _HEADER = 4096
 _SHOWN = 60
+_LONGEST_DESCRIPTION = 2**16
 # No loss of any use is larger, and scores made of such losses stay finite.
 _LARGEST_LOSS = 1e30
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
@@ -65,6 +67,21 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         for key, value in metrics.items()
         if isinstance(value, int | float) and abs(value) <= _LARGEST_LOSS
     }
+
+
+def read_description(content: RecordDict) -> dict[str, str] | None:
+    """What a silo says it learns: the JSON object of texts under `description`; None if it says nothing of the kind."""
+    for record in content.values():
+        text = record.get("description") if isinstance(record, ConfigRecord) else None
+        if not isinstance(text, str) or len(text) > _LONGEST_DESCRIPTION:
+            continue
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            return found
+    return None
 
 
 def read_claim(content: RecordDict) -> int | None:

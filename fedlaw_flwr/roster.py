@@ -31,10 +31,16 @@ class Roster:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}  # in the order in which the nodes became known
         self._claims: dict[int, int] = {}
+        self._turned_away: set[int] = set()
+
+    def turn_away(self, silo: Silo) -> None:
+        """Leaves this silo out from now on, for as long as its node keeps its id."""
+        self._turned_away.add(silo.node_id)
 
     def refresh(self, grid: Grid) -> list[Silo]:
-        """The silos now online, in order. Of two nodes with one registered name the one known first is kept."""
-        found = {node.node_id: str(getattr(node, "name", "") or "") for node in grid.get_nodes()}
+        """The silos now online and not turned away, in order. Of two nodes with one registered name the one known first is kept."""
+        nodes = [node for node in grid.get_nodes() if node.node_id not in self._turned_away]
+        found = {node.node_id: str(getattr(node, "name", "") or "") for node in nodes}
         for node_id in sorted(found):
             self._names.setdefault(node_id, found[node_id])
         online: dict[str, int] = {}

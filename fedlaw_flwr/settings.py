@@ -14,7 +14,7 @@ from fedlaw_flwr.attacks.plan import AttackPlan
 from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
 from fedlaw_flwr.rules import RULES, RuleSettings, check
-from fedlaw_flwr.tasks import TASKS, load_task
+from fedlaw_flwr.tasks import OWN, TASKS, load_task
 from fedlaw_flwr.tasks.device import device as find_device
 from fedlaw_flwr.training import LOSS_AT
 from fedlaw_flwr.weighting import Simplex, byzantine_count
@@ -62,10 +62,11 @@ class Settings(BaseModel):
     )
 
     # what is learned, and from what
-    task: Annotated[Text, _one_of(*TASKS)] = "digits"
+    task: Annotated[Text, _one_of(*TASKS, OWN)] = "digits"
     data_dir: Text = ""
     download: Flag = False
     train_examples: Annotated[Whole, Field(ge=0)] = 0
+    initial_model: Text = ""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     num_silos: Annotated[Whole, Field(ge=2, le=100_000)] = 20
     partition: Annotated[Text, _one_of(*KINDS)] = "q-groups"
@@ -119,7 +120,7 @@ class Settings(BaseModel):
     size_cap: Annotated[Whole, Field(ge=0)] = 0
     beyond_guarantee: Flag = False
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "initial_model")
     @classmethod
     def _from_here(cls, value: str) -> str:
         """Absolute, since the processes of a run have working directories of their own."""
@@ -179,6 +180,15 @@ class Settings(BaseModel):
             raise ValueError(
                 'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
             )
+        if (self.task == OWN) != bool(self.initial_model):
+            raise ValueError(
+                f"task={self.task!r} and initial-model={self.initial_model!r}: the task 'own' begins from the file that is "
+                "named there, and no other task does"
+            )
+        if self.initial_model and not Path(self.initial_model).is_file():
+            raise ValueError(f"initial-model={self.initial_model!r}: there is no such file")
+        if self.task == OWN and self.attack != "none":
+            raise ValueError(f"attack={self.attack!r}: a run never makes real silos attack; task='own' allows none")
         for attack in set(self.attack_plan().attacks.values()):
             if load_attack(attack).needs_images and not TASKS[self.task].is_image:
                 images = ", ".join(name for name, entry in TASKS.items() if entry.is_image)
@@ -186,7 +196,7 @@ class Settings(BaseModel):
         self.partition_plan()
         if self.quorum > self.num_silos:
             raise ValueError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
-        if TASKS[self.task].needs_files and not self.data_dir:
+        if self.task != OWN and TASKS[self.task].needs_files and not self.data_dir:
             raise ValueError(f"task={self.task!r} needs data-dir, the folder torchvision keeps its files in")
         if self.data_dir and not Path(self.data_dir).is_dir():
             raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")
@@ -223,6 +233,11 @@ class Settings(BaseModel):
             seed=self.seed,
         )
 
+    @property
+    def num_labels(self) -> int:
+        """L, the labels of the task; 1, of which no group is made, where only the silos know them."""
+        return 1 if self.task == OWN else TASKS[self.task].num_labels
+
     def load_task(self) -> "Task":
         """The task, its examples dealt as the settings say; cached in `tasks.load_task`."""
         return load_task(self.task, self.partition_plan(), self.seed, self.data_dir, self.download, self.train_examples)
@@ -240,7 +255,7 @@ class Settings(BaseModel):
     def attack_plan(self) -> AttackPlan:
         """Which silo runs which attack; raises ValueError for an attack there is not."""
         return AttackPlan.read(
-            self.attack, self.byzantine, self.num_silos, self.byzantine_chosen, self.seed, TASKS[self.task].num_labels
+            self.attack, self.byzantine, self.num_silos, self.byzantine_chosen, self.seed, self.num_labels
         )
 
     def known_attacks(self) -> dict[str, str]:

@@ -302,7 +302,8 @@ def test_every_container_says_that_it_is_healthy(running: Running):
 def test_an_honest_silo_s_image_has_no_attack_and_a_drill_s_has(running: Running):
     honest, found = running.python("silo-0-data", _CODE)
     assert honest.split() == [
-        *("client_app/__init__.py", "client_app/deployed.py", "client_app/honest.py", "client_app/wire.py"),
+        *("client_app/__init__.py", "client_app/deployed.py", "client_app/honest.py", "client_app/own.py"),
+        "client_app/wire.py",
         *("fedlaw_flwr/attacks/__init__.py", "fedlaw_flwr/attacks/base.py", "fedlaw_flwr/attacks/plan.py"),
     ]
     assert found == ""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import record_of, reply
 
-from fedlaw_flwr.gate import Rejected, read_claim, read_loss, read_update
+from fedlaw_flwr.gate import Rejected, read_claim, read_description, read_loss, read_update
 from fedlaw_flwr.layout import Layout
 
 STATE = {
@@ -422,3 +422,25 @@ def test_a_reply_is_gone_once_read_without_waiting_for_the_garbage_collector():
         assert seen() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "not json",
+        '{"column age": 3}',
+        "[" * 60000,
+        '{"a": "' + "x" * 70000 + '"}',
+        7,
+        b"{}",
+        ["{}"],
+    ],
+)
+def test_a_description_that_is_none_says_nothing(said):
+    assert read_description(RecordDict({"description": ConfigRecord({"description": said})})) is None
+
+
+def test_a_description_is_read_from_whatever_record_holds_it():
+    said = ConfigRecord({"task": "points", "description": '{"column age": "years"}'})
+    assert read_description(RecordDict({"arrays": ArrayRecord(), "x": said})) == {"column age": "years"}

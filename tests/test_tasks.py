@@ -101,6 +101,14 @@ def test_constants_are_those_of_the_training_split_not_of_the_pool():
     assert lowest == pytest.approx(-records.mean() / records.std(), rel=1e-4)
 
 
+def test_of_the_training_split_so_many_are_dealt_as_the_setting_says_and_the_other_splits_stay_whole():
+    whole, part = task("digits", num_silos=4), task("digits", num_silos=4, train_examples=100)
+    assert sum(len(part.load_train(silo)) for silo in range(4)) == 100
+    assert sum(len(whole.load_train(silo)) for silo in range(4)) > 1400
+    assert torch.equal(part.load_test().targets, whole.load_test().targets)
+    assert torch.equal(part.load_validation().targets, whole.load_validation().targets)
+
+
 def test_a_feature_that_never_varies_is_centred_and_not_blown_up():
     inputs = np.column_stack([np.full(200, 0.1), np.arange(200.0)])
     found = pooled(inputs, np.arange(200) % 2)

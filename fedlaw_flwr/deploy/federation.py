@@ -13,7 +13,8 @@ from fedlaw_flwr.attacks import ATTACKS
 from fedlaw_flwr.document import Document, DocumentError, Place
 from fedlaw_flwr.settings import Settings, SettingsError
 from fedlaw_flwr.silo.config import Name, SiloConfig
-from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.silo.task import SILO_TASKS, is_silo_task
+from fedlaw_flwr.tasks import OWN, TASKS
 
 _FORM = ConfigDict(
     frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
@@ -77,6 +78,9 @@ class Federation(BaseModel):
     def read(cls, path: Path) -> "Federation":
         """Reads and checks the file. Raises DocumentError with `FILE:LINE: what is wrong` for all that is."""
         document = Document.read(path)
+        run = document.data.get("run") if isinstance(document.data, dict) else None
+        if isinstance(run, dict) and run.get("initial-model"):  # beside this file, wherever the command is given
+            run["initial-model"] = str((path.parent / str(run["initial-model"])).resolve())
         federation = document.check(cls)
         wrong = [document.wrong(place, what) for place, what in federation._contradictions()]
         if wrong:
@@ -144,8 +148,7 @@ class Federation(BaseModel):
                 found.append(
                     (("silos", index, "name"), f"{silo.name} names {names[silo.name]} silos; names are unique")
                 )
-            if silo.task and not silo.client and silo.task not in TASKS:
-                found.append((("silos", index, "task"), f"task={silo.task!r}: allowed are {', '.join(TASKS)}"))
+            found += [(("silos", index, key), what) for key, what in self._what_it_learns(silo)]
             if silo.attack and silo.attack not in ATTACKS:
                 found.append((("silos", index, "attack"), f"attack={silo.attack!r}: allowed are {', '.join(ATTACKS)}"))
             if silo.partition_id is not None and silo.partition_id >= len(self.silos):
@@ -160,6 +163,22 @@ class Federation(BaseModel):
             except SettingsError as error:
                 found += [(_blamed(line, self.run), f"run: {line}") for line in str(error).splitlines()]
         return found
+
+    def _what_it_learns(self, silo: Silo) -> list[tuple[str, str]]:
+        """What is wrong with a silo's task, with the key that says it."""
+        if silo.client:
+            return []
+        task = silo.task or str(self.run.get("task", ""))
+        if silo.task and silo.task not in TASKS and not is_silo_task(silo.task):
+            allowed = ", ".join([*TASKS, *SILO_TASKS])
+            return [("task", f"task={silo.task!r}: allowed are {allowed} or a module, package.task:name")]
+        if task == OWN:
+            return [("name", f"{silo.name} names no task: with run.task own each silo names its own, or a client")]
+        if (self.run.get("task") == OWN) != is_silo_task(task):
+            return [("task", f"task={task!r}: data of a silo's own needs run.task own, and run.task own such data")]
+        if silo.attack and is_silo_task(task):
+            return [("attack", f"attack={silo.attack!r}: a drill needs a public data set, {task!r} is the silo's own")]
+        return []
 
 
 def is_address(name: str) -> bool:

@@ -87,7 +87,8 @@ def data_paths(federation: Federation) -> list[Finding]:
     found = []
     for silo in federation.silos:
         task = silo.task or federation.settings().task
-        if not silo.client and TASKS[task].needs_files and not silo.data_path:
+        reads = task in ("tabular", "image_folder") or (task in TASKS and TASKS[task].needs_files)
+        if not silo.client and reads and not silo.data_path:
             found.append(Finding(False, f"{silo.name}: task {task} reads files; name its data-path"))
         if silo.data_path and not Path(silo.data_path).is_absolute():
             found.append(Finding(False, f"{silo.name}: data-path={silo.data_path!r} must be absolute"))

@@ -12,6 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 RUNS = "FEDLAW_RUNS"
 """The environment variable that says where run folders go; without it, `runs` in the working directory."""
 
+INITIAL_MODEL = "FEDLAW_INITIAL_MODEL"
+"""The environment variable that says where the file of `initial-model` lies here, if not where the operator has it."""
+
 SOURCE = Path(__file__)
 """This file, for whoever packs it."""
 
@@ -24,4 +27,6 @@ def main(grid: Grid, context: Context) -> None:
     from server_app.app import main as run
 
     context.run_config["run-dir"] = str(Path(os.environ.get(RUNS, "runs")) / f"run-{context.run_id}")
+    if context.run_config.get("initial-model") and INITIAL_MODEL in os.environ:
+        context.run_config["initial-model"] = os.environ[INITIAL_MODEL]
     run(grid, context)

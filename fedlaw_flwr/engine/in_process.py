@@ -1,7 +1,7 @@
 """A Grid that runs each silo's ClientApp in this process when its reply is pulled: exact, sequential, no Ray."""
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -19,7 +19,8 @@ CLIENT_APP_EXCEPTION = 2
 class InProcessGrid(Grid):
     """num_silos silos, numbered as partitions, each with a Context of its own that lives as long as the grid.
 
-    app: the ClientApp of every silo, or a function from partition to ClientApp. A reply is computed when it is pulled
+    app: the ClientApp of every silo, or a function from partition to ClientApp. node_configs: what each silo says of
+    itself, in the order of the partitions, as its SuperNode's node config would. A reply is computed when it is pulled
     and handed over at once, so one exists at a time. What a ClientApp raises becomes Flower's error reply, code 2.
     Messages pass as Flower's records, arrays as bytes, so that nothing is shared by accident.
     """
@@ -29,7 +30,10 @@ class InProcessGrid(Grid):
         app: ClientApp | Callable[[int], ClientApp],
         num_silos: int,
         run_config: Mapping[str, Any] | None = None,
+        node_configs: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
+        if node_configs is not None and len(node_configs) != num_silos:
+            raise ValueError(f"{len(node_configs)} node_configs for num_silos={num_silos}: one for each is expected")
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 1, _SERVER
         self._app_of = (lambda partition: app) if isinstance(app, ClientApp) else app
         self._run = Run.create_empty(1)
@@ -38,7 +42,12 @@ class InProcessGrid(Grid):
             partition + 2: Context(
                 run_id=1,
                 node_id=partition + 2,
-                node_config={"partition-id": partition, "num-partitions": num_silos, "engine": "in-process"},
+                node_config={
+                    "partition-id": partition,
+                    "num-partitions": num_silos,
+                    "engine": "in-process",
+                    **(node_configs[partition] if node_configs else {}),
+                },
                 state=RecordDict(),
                 run_config=dict(run_config or {}),
             )

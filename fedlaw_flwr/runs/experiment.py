@@ -1,10 +1,13 @@
 """An experiment over any grid: settings to task, strategy and attackers, then rounds, evaluation and the account."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
@@ -17,9 +20,11 @@ from fedlaw_flwr.runs.folder import EVENTS, RunFailed, RunFolder
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.strategy import FedLAW, OneExchange
 from fedlaw_flwr.strategy.base import MatrixStrategy
-from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.tasks import OWN
 from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
+from fedlaw_flwr.tasks.initial import load_initial
+from fedlaw_flwr.tasks.schema import differences
 from fedlaw_flwr.training import evaluate
 
 NOT_OMNISCIENT = (
@@ -35,8 +40,7 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     """One run as the settings say, every event of it in the folder, the final model beside them."""
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
         raise ValueError(NOT_OMNISCIENT)
-    task = settings.load_task()
-    task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
+    beginning = _own(settings) if settings.task == OWN else _dealt(settings)
     for warning in warnings_of(settings):
         folder.write({"kind": "warning", "reason": warning})
         _log.warning(warning)
@@ -47,16 +51,16 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
             "attackers": settings.known_attacks(),
         }
     )
-    strategy = build_strategy(settings, folder.write)
+    strategy = build_strategy(settings, folder.write, **beginning.strategy)
     result = strategy.start(
         grid,
-        ArrayRecord(task.build_model(settings.seed).state_dict()),
+        beginning.arrays,
         num_rounds=settings.num_rounds,
         timeout=settings.timeout,
         train_config=ConfigRecord(
             {"lr": settings.lr, "local-epochs": settings.local_epochs, "batch-size": settings.batch_size}
         ),
-        evaluate_fn=central_evaluation(settings, task),
+        evaluate_fn=beginning.evaluate_fn,
     )
     rounds = result.train_metrics_clientapp
     if all(metrics["held"] for metrics in rounds.values()):
@@ -65,8 +69,33 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     return result
 
 
-def build_strategy(settings: Settings, ledger: Ledger | None = None) -> MatrixStrategy:
-    """The strategy the settings name, with the settings it takes."""
+@dataclass(frozen=True)
+class _Beginning:
+    """The first model, how models are measured here, and what the strategy must know beside the settings."""
+
+    arrays: ArrayRecord
+    evaluate_fn: Callable[[int, ArrayRecord], MetricRecord] | None
+    strategy: Mapping[str, Any]
+
+
+def _dealt(settings: Settings) -> _Beginning:
+    """A task whose examples are here."""
+    task = settings.load_task()
+    task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
+    arrays = ArrayRecord(task.build_model(settings.seed).state_dict())
+    return _Beginning(arrays, central_evaluation(settings, task), {})
+
+
+def _own(settings: Settings) -> _Beginning:
+    """Silos that learn what they hold: each is held against what was agreed, and measures every model itself."""
+    initial = load_initial(Path(settings.initial_model))
+    arrays = ArrayRecord({key: Array(value) for key, value in initial.arrays.items()})
+    differs = partial(differences, agreed=initial.description) if initial.description else None
+    return _Beginning(arrays, None, {"differs": differs, "fraction_evaluate": 1.0})
+
+
+def build_strategy(settings: Settings, ledger: Ledger | None = None, **more: Any) -> MatrixStrategy:
+    """The strategy the settings name, with the settings it takes; `more` are others of its arguments."""
     shared: dict[str, Any] = {
         "max_byzantine": settings.max_byzantine,
         "lr": settings.lr,
@@ -76,6 +105,7 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None) -> MatrixSt
         "wait": settings.wait,
         "ledger": ledger,
         "attackers": settings.attack_plan().attackers,
+        **more,
     }
     if settings.strategy != "fedlaw":
         return OneExchange(settings.strategy, rule_settings=settings.rule_settings(), **shared)
@@ -123,7 +153,7 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append(
             f"the sleeper sleeps for {sleeper.SLEEPS} rounds and num-rounds={settings.num_rounds}: it never attacks"
         )
-    num_labels = TASKS[settings.task].num_labels
+    num_labels = settings.num_labels
     lost = labels_without_honest_home(settings.num_silos, num_labels, plan.attackers)
     if settings.partition == "q-groups" and plan.attackers and lost:
         shares = settings.partition_plan().honest_share(plan.attackers, num_labels)

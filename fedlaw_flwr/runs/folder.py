@@ -55,7 +55,7 @@ class RunFolder:
         """The final model's state dict, as safetensors."""
         from safetensors.numpy import save_file
 
-        save_file({key: np.ascontiguousarray(value) for key, value in state.items()}, self.path / MODEL)
+        save_file({key: value.copy(order="C") for key, value in state.items()}, self.path / MODEL)
 
     def __enter__(self) -> "RunFolder":
         return self

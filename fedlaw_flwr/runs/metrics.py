@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedlaw_flwr.runs.folder import EVENTS, read_events
-from fedlaw_flwr.runs.verdict import weights_of
+from fedlaw_flwr.runs.verdict import evaluations, weights_of
 
 
 class RunMetrics:
@@ -56,10 +56,16 @@ class RunMetrics:
             for silo, count in sorted(counts.items()):
                 family.add_metric([run, silo], count)
             yield family
-        evaluated = [event["accuracy"] for event in events if event["kind"] == "evaluate" and "accuracy" in event]
+        evaluated = [event["accuracy"] for event in evaluations(events) if "accuracy" in event]
         if evaluated:
             yield _one(
-                GaugeMetricFamily("fedlaw_accuracy", "On the server's test set", labels=["run"]), run, evaluated[-1]
+                GaugeMetricFamily(
+                    "fedlaw_accuracy",
+                    "On the server's test set; without one, the median of what silos report",
+                    labels=["run"],
+                ),
+                run,
+                evaluated[-1],
             )
         when = GaugeMetricFamily(
             "fedlaw_last_event_timestamp_seconds", "When the run last said anything", labels=["run"]

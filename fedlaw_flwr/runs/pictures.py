@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.runs.folder import SETTINGS, read_events
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT, weights_of
+from fedlaw_flwr.runs.verdict import EXCLUDED_AT, evaluations, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,10 +109,8 @@ def weight_map(events: Sequence[Event]) -> WeightMap | None:
 
 
 def accuracy_curve(events: Sequence[Event]) -> dict[int, float]:
-    """Accuracy on the test set by round, 0 being the untrained model."""
-    return {
-        event["round"]: event["accuracy"] for event in events if event["kind"] == "evaluate" and "accuracy" in event
-    }
+    """Accuracy by round, where `verdict.evaluations` took it; 0 is the untrained model."""
+    return {event["round"]: event["accuracy"] for event in evaluations(events) if "accuracy" in event}
 
 
 def attackers_of(events: Sequence[Event]) -> dict[str, str]:
@@ -200,7 +198,7 @@ def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> N
             markersize=2.5,
             label=_plain(label, 40) + last,
         )
-    axes.set(ylim=(0, 100), xlabel="round", title="accuracy on the test set, %")
+    axes.set(ylim=(0, 100), xlabel="round", title="accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT, Verdict, mass_on, weights_of
+from fedlaw_flwr.runs.verdict import EXCLUDED_AT, MEASURED, Verdict, mass_on, weights_of
 
 
 class LiveRun:
@@ -50,7 +50,10 @@ class LiveRun:
             self._say(f"  round {event['round']}: {escape(event['silo'])} {what}: {escape(event['reason'])}")
         elif kind == "round":
             self._round(event)
-        elif kind == "evaluate":
+        elif kind in ("turned-away", "unseen"):
+            what = "takes no part" if kind == "turned-away" else "takes part unseen"
+            self._say(f"  round {event['round']}: {escape(event['silo'])} {what}: {escape(event['reason'])}")
+        elif kind in MEASURED:
             self._evaluated(event)
 
     def _round(self, event: Mapping[str, Any]) -> None:
@@ -89,7 +92,7 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
         table.add_column(heading, justify="left" if not heading else "right")
     backdoored = any(v.attack_success is not None for v in verdicts)
     rows = [
-        ("accuracy on the test set", [_percent(v.accuracy) for v in verdicts]),
+        (f"accuracy {verdicts[0].measured}" if verdicts else "accuracy", [_percent(v.accuracy) for v in verdicts]),
         *([("backdoor's success", [_percent(v.attack_success) for v in verdicts])] if backdoored else []),
         ("attackers caught", [_of(v.caught, v.attackers) for v in verdicts]),
         ("honest silos wrongly excluded", [_of(v.wronged, v.honest) for v in verdicts]),

@@ -9,7 +9,7 @@ from fedlaw_flwr.runs.pictures import (
     strategy_name,
 )
 from fedlaw_flwr.runs.record import Run
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT
+from fedlaw_flwr.runs.verdict import EXCLUDED_AT, MEASURED, evaluations
 from fedlaw_flwr.weighting import Simplex
 
 Event = Mapping[str, Any]
@@ -140,17 +140,16 @@ def _room(run: Run) -> str:
 def _accuracy(run: Run) -> str:
     curve = accuracy_curve(run.events)
     if not curve:
-        return "No accuracy on a test set was measured."
+        return "No accuracy was measured."
+    where = MEASURED[evaluations(run.events)[-1]["kind"]]
     first, last = min(curve), max(curve)
     if first == last:
-        return (
-            f"Accuracy on the test set was {_percent(curve[last])} after round {last}, the only one it was measured in."
-        )
+        return f"Accuracy {where} was {_percent(curve[last])} after round {last}, the only one it was measured in."
     best = max(curve, key=lambda number: curve[number])
     verb = "fell" if curve[last] < curve[first] else "rose"
     peak = f", below its best of {_percent(curve[best])} in round {best}" if curve[best] - curve[last] >= 0.01 else ""
     return (
-        f"Accuracy on the test set {verb} from {_percent(curve[first])} in round {first} "
+        f"Accuracy {where} {verb} from {_percent(curve[first])} in round {first} "
         f"to {_percent(curve[last])} in round {last}{peak}."
     )
 

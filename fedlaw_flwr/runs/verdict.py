@@ -7,12 +7,16 @@ from typing import Any
 EXCLUDED_AT = 1e-4
 """A silo counts as excluded when its weight is at most this (FedLAW, Table 7)."""
 
+MEASURED = {"evaluate": "on the test set", "silo-evaluation": "median over the silos, as they say"}
+"""Where a metric was taken, by the kind of event that has it: on the server's examples or by silos on their own."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """The figures of one run. Counts of silos are None for a rule that gives silos no weights (a median, say)."""
 
     strategy: str
+    measured: str  # where accuracy was taken, a value of MEASURED
     rounds: int
     held: int
     accuracy: float | None
@@ -44,6 +48,13 @@ class Verdict:
         }
 
 
+def evaluations(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The events that tell metrics of the model, a round each: the server's or, where it measured none, the silos'."""
+    found = [event for event in events if event["kind"] in MEASURED]
+    central = [event for event in found if event["kind"] == "evaluate"]
+    return central or found
+
+
 def weights_of(event: Mapping[str, Any]) -> dict[str, float]:
     """The weight of each silo in a round event, by name; empty if the round gave none."""
     return dict(zip(event["silos"], event["weights"], strict=True)) if event.get("weights") else {}
@@ -61,7 +72,8 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
     """
     settings: Mapping[str, Any] = {}
     attackers: set[str] = set()
-    metrics: Mapping[str, Any] = {}
+    events = list(events)
+    metrics = {"kind": "evaluate"} | dict(evaluations(events)[-1] if evaluations(events) else {})
     weights: dict[str, float] = {}
     set_aside: dict[int, set[str]] = {}
     last = 0
@@ -70,8 +82,6 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
     for event in events:
         if event["kind"] == "run":
             settings, attackers = event["settings"], set(event["attackers"])
-        elif event["kind"] == "evaluate":
-            metrics = event
         elif event["kind"] == "quarantine":
             set_aside.setdefault(event["round"], set()).add(event["silo"])
         elif event["kind"] == "round":
@@ -84,6 +94,7 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
     excluded |= set_aside.get(last, set())
     return Verdict(
         strategy=str(settings.get("strategy", "")),
+        measured=MEASURED[metrics["kind"]],
         rounds=rounds,
         held=held,
         accuracy=metrics.get("accuracy"),

@@ -21,6 +21,11 @@ from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
 from fedlaw_flwr.weighting import fewest_silos
 
 _log = logging.getLogger("flwr")
+_TOLD = 5  # of the ways in which a silo's data differ; its own log has them all
+
+
+Differs = Callable[[Mapping[str, str]], Sequence[str]]
+"""What is wrong with what a silo says it learns, by name ("column 'age' is missing"): a sentence each."""
 
 
 class Shared(TypedDict, total=False):
@@ -38,6 +43,7 @@ class Shared(TypedDict, total=False):
     wait: float
     ledger: Ledger | None
     attackers: frozenset[int]
+    differs: Differs | None
 
 
 class MatrixStrategy(Strategy):
@@ -63,6 +69,7 @@ class MatrixStrategy(Strategy):
         wait: float = 60.0,
         ledger: Ledger | None = None,
         attackers: frozenset[int] = frozenset(),
+        differs: Differs | None = None,
     ) -> None:
         if fraction_train != 1.0:
             raise ValueError(
@@ -81,6 +88,8 @@ class MatrixStrategy(Strategy):
         self.fraction_evaluate, self.wait, self.attackers = fraction_evaluate, wait, attackers
         self._sink: Ledger = ledger or (lambda event: None)
         self._matrix = Matrix()
+        self._differs = differs
+        self._asked_what: set[int] = set()
 
     # -- Flower's interface ------------------------------------------------------------------------------------
 
@@ -106,11 +115,13 @@ class MatrixStrategy(Strategy):
         model = layout.split(initial_arrays)
         self.roster = Roster()
         silos = self.roster.wait(grid, self._needed(), self.wait)
+        self._asked_what = set()
         self._begin(max(self.num_silos, len(silos)), layout)
         self.summary()
         result = Result(arrays=initial_arrays)
         self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
         for server_round in range(1, num_rounds + 1):
+            self._turn_away(grid, server_round, timeout)
             started = time.monotonic()
             exchanges = Exchanges(self._channel(grid, train_config, timeout), server_round)
             following, report = self._round(exchanges, model)
@@ -187,6 +198,38 @@ class MatrixStrategy(Strategy):
             "with FedLAW, run one exchange of two. Use the silo-side LocalDpMod for privacy"
         )
 
+    # -- who takes part -------------------------------------------------------------------------------------------
+
+    def _turn_away(self, grid: Grid, server_round: int, timeout: float) -> None:
+        """Asks each silo, once, what it learns (a query), and turns away those that learn something else.
+
+        Against mistakes, not malice: a silo that says the right thing, or nothing, takes part.
+        """
+        if self._differs is None:
+            return
+        silos = patiently(lambda: self.roster.refresh(grid), timeout)
+        asks = [Ask(silo) for silo in silos if silo.node_id not in self._asked_what]
+        if not asks:
+            return
+        said: dict[Silo, Mapping[str, str] | None] = {}
+
+        def receive(ask: Ask, content: RecordDict) -> None:
+            said[ask.silo] = gate.read_description(content)
+
+        config = {"server-round": server_round, "exchange": 0}
+        exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
+        for silo in (ask.silo for ask in asks):
+            self._asked_what.add(silo.node_id)
+            own = said.get(silo)
+            where = {"round": server_round, "silo": silo.name}
+            if own is None:
+                self._sink({"kind": "unseen", **where, "reason": "it does not say what it learns"})
+            elif wrong := self._differs(own):
+                self.roster.turn_away(silo)
+                reason = "; ".join(wrong[:_TOLD]) + (f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else "")
+                self._sink({"kind": "turned-away", **where, "reason": reason})
+                _log.warning("%s learns something else and takes no part: %s", silo, reason)
+
     # -- evaluation and the account ----------------------------------------------------------------------------
 
     def _account(
@@ -257,17 +300,17 @@ class MatrixStrategy(Strategy):
         asks = [Ask(silo) for silo in silos[: round(self.fraction_evaluate * len(silos))]]
         if not asks:
             return
-        reported: dict[str, list[float]] = {}
+        reported: dict[str, dict[str, float]] = {}
 
         def receive(ask: Ask, content: RecordDict) -> None:
             for key, value in gate.read_metrics(content).items():
-                reported.setdefault(key, []).append(value)
+                reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
 
         sent = {**(config or {}), "server-round": server_round, "exchange": 0}
         exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
         # What fewer than half of them report is some silo's invention, not a metric of the federation.
-        medians: dict[str, Any] = {
-            key: float(np.median(values)) for key, values in reported.items() if 2 * len(values) >= len(asks)
-        }
+        common = {key: by_silo for key, by_silo in reported.items() if 2 * len(by_silo) >= len(asks)}
+        medians: dict[str, Any] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
         if medians:
             result.evaluate_metrics_clientapp[server_round] = MetricRecord(medians)
+            self._sink({**medians, "kind": "silo-evaluation", "round": server_round, "by-silo": common})

@@ -28,6 +28,9 @@ class TaskEntry:
         return self.where.startswith("vision:")
 
 
+OWN = "own"
+"""What `task` says where examples are the silos' own alone, and models begin from the file in `initial-model`."""
+
 TASKS = {
     "digits": TaskEntry("8x8 handwritten digits, embedded in scikit-learn", 10, "embedded:digits"),
     "breast_cancer": TaskEntry(
