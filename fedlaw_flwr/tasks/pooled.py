@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedlaw_flwr import seeding
 from fedlaw_flwr.partition import Partition
 from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.classification import cross_entropy, label_metrics
 from fedlaw_flwr.tasks.models import seeded
 
 Pool = tuple[NDArray[Any], NDArray[np.integer]]
@@ -68,18 +69,11 @@ class PooledTask:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the logits."""
-        return nn.functional.cross_entropy(outputs, targets)
+        return cross_entropy(outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Accuracy; with two labels also the area under the ROC curve, where both occur and outputs are finite."""
-        found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
-        if self.num_labels == 2 and len(targets.unique()) == 2:
-            from sklearn.metrics import roc_auc_score
-
-            score = (outputs[:, 1] - outputs[:, 0]).detach().numpy()
-            if np.isfinite(score).all():  # a run that diverged goes on, and is reported
-                found["auc"] = float(roc_auc_score(targets.numpy(), score))
-        return found
+        """Accuracy and, of two labels, AUC: see `label_metrics`."""
+        return label_metrics(outputs, targets, self.num_labels)
 
     @cached_property
     def _splits(self) -> tuple[Examples, Examples, Examples]:

@@ -1,0 +1,72 @@
+"""Classes to be told apart: loss and metrics of every such task, and a real silo's task over examples in memory."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from fedlaw_flwr import seeding
+from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.models import seeded
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the logits (m, labels) against targets (m,), a scalar."""
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def label_metrics(outputs: Tensor, targets: Tensor, num_labels: int) -> dict[str, float]:
+    """Accuracy of the logits (m, labels) against targets (m,); with two labels also the area under the ROC curve of the
+    second, where both occur and outputs are finite. Empty for no examples."""
+    if len(targets) == 0:
+        return {}
+    found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
+    if num_labels == 2 and len(targets.unique()) == 2:
+        from sklearn.metrics import roc_auc_score
+
+        score = (outputs[:, 1] - outputs[:, 0]).detach().numpy()
+        if np.isfinite(score).all():  # a run that diverged goes on, and is reported
+            found["auc"] = float(roc_auc_score(targets.numpy(), score))
+    return found
+
+
+@dataclass(frozen=True)
+class ClassificationTask:
+    """A `SiloTask` over examples in memory. net: makes its model from torch's random state; agreed: its description."""
+
+    name: str
+    num_labels: int
+    net: Callable[[], nn.Module]
+    train: Examples
+    test: Examples
+    agreed: Mapping[str, str]
+    noticed: tuple[str, ...] = ()
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The task's net, initialised from (seed, "model")."""
+        return seeded(self.net, seeding.integer(seed, "model"))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of the logits."""
+        return cross_entropy(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Accuracy and, of two classes, AUC: see `label_metrics`."""
+        return label_metrics(outputs, targets, self.num_labels)
+
+    def load_train(self) -> Examples:
+        """The silo's training examples."""
+        return self.train
+
+    def load_test(self) -> Examples:
+        """The examples the silo holds back; none where its share for them is 0."""
+        return self.test
+
+    def description(self) -> dict[str, str]:
+        """What must be the same at every silo."""
+        return dict(self.agreed)
+
+    def suspicions(self) -> list[str]:
+        """What looks wrong in the silo's data and is no error. Quotes figures of it: for the silo's own people."""
+        return list(self.noticed)
