@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedlaw_flwr.deploy import commands
+from fedlaw_flwr.silo import check_command, scaffold_command, schema_commands
 
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
@@ -21,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands.deploy, name="deploy")
-for command in (commands.join, commands.preflight, commands.silo, commands.metrics):
+app.add_typer(schema_commands.schema, name="schema")
+app.add_typer(scaffold_command.new, name="new")
+for command in (check_command.check, commands.join, commands.preflight, commands.silo, commands.metrics):
     app.command()(command)
 _console = Console()
 _verbose = False

@@ -1,0 +1,77 @@
+"""A new silo's task package: a task that trains, its test, its silo.yaml and a synthetic CSV, from templates/."""
+
+import importlib.util
+import keyword
+import re
+import sys
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+_TEMPLATES = {
+    "README.md": "README.md.template",
+    "pyproject.toml": "pyproject.toml.template",
+    "silo.yaml": "silo.yaml.template",
+    "{package}/task.py": "task.py.template",
+    "tests/test_task.py": "test_task.py.template",
+}
+_RECORDS, _SEED = 300, 20260101
+
+
+def scaffold(package: str, folder: Path) -> list[Path]:
+    """Writes the project `folder/package` and returns its files, in order.
+
+    package: a Python module's name, lower case, which becomes the silo's with hyphens. Raises ValueError for any other
+    name or one that hides an installed module, FileExistsError where there is already something: nothing is
+    overwritten.
+    """
+    project = folder / package
+    _check_name(package, project)
+    names = {"package": package, "silo": package.replace("_", "-").rstrip("-")}
+    texts = {
+        f"{package}/__init__.py": f'"""What {names["silo"]} learns, from data that stays with it."""\n',
+        "data/synthetic.csv": synthetic_records(),
+        **{path.format(**names): Template(_template(name)).substitute(names) for path, name in _TEMPLATES.items()},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    project.mkdir()
+    for path, text in texts.items():
+        target = project / path
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    return sorted(project / path for path in texts)
+
+
+def synthetic_records() -> str:
+    """A CSV of 300 made-up records, the same every time: four measurements, and an outcome that depends on three.
+
+    log odds of outcome = 0.8 z_age + 0.6 z_pressure + 1.2 z_glucose - 0.3, each z standardised.
+    """
+    rng = np.random.default_rng(_SEED)
+    z = rng.normal(size=(_RECORDS, 4))
+    odds = np.exp(z @ [0.8, 0.6, 0.0, 1.2] - 0.3)
+    outcome = rng.random(_RECORDS) < odds / (1 + odds)
+    raw = z * [15, 20, 12, 1.5] + [60, 130, 75, 6]
+    lines = [
+        f"{age:.0f},{pressure:.0f},{rate:.0f},{glucose:.1f},{ill:d}"
+        for (age, pressure, rate, glucose), ill in zip(raw, outcome, strict=True)
+    ]
+    return "\n".join(["age,systolic_pressure,heart_rate,glucose,outcome", *lines]) + "\n"
+
+
+def _check_name(package: str, project: Path) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", package) or keyword.iskeyword(package):
+        raise ValueError(
+            f"silo {package!r}: a Python module's name is expected: lower-case letters, digits and _, a letter first, "
+            "40 at most, no word of the language, as my_hospital"
+        )
+    if project.exists():
+        raise FileExistsError(f"{project} is there already: take another name or --folder, or move it away")
+    if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
+        raise ValueError(f"silo {package!r}: a module of this name is installed here already; take another")
+
+
+def _template(name: str) -> str:
+    return files("fedlaw_flwr.silo").joinpath("templates", name).read_text(encoding="utf-8")
