@@ -17,6 +17,7 @@ _PURPOSES = {
     "attack": 6,
     "rule": 7,
     "coalition": 8,
+    "torch": 9,
 }
 
 

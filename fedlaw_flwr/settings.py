@@ -91,6 +91,7 @@ class Settings(BaseModel):
     timeout: Annotated[Real, Field(gt=0)] = 600.0
     wait: Annotated[Real, Field(gt=0)] = 120.0
     quorum: Annotated[Whole, Field(ge=0)] = 0
+    loss_floor: str | float = 0.0
     buffers: Text = BATCH_NORM
     run_dir: Text = ""
     # FedLAW
@@ -168,6 +169,14 @@ class Settings(BaseModel):
             raise ValueError("allowed are rank, none, oracle, or a norm above 0 in units of g")
         return value
 
+    @field_validator("loss_floor", mode="before")
+    @classmethod
+    def _floor(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        if not number and value != "none":
+            raise ValueError("a finite number is expected, the least loss that is believed, or none")
+        return value
+
     @model_validator(mode="after")
     def _hold_together(self) -> "Settings":
         if self.strategy == "fedlaw":
@@ -182,8 +191,8 @@ class Settings(BaseModel):
             )
         if (self.task == OWN) != bool(self.initial_model):
             raise ValueError(
-                f"task={self.task!r} and initial-model={self.initial_model!r}: the task 'own' begins from the file that is "
-                "named there, and no other task does"
+                f"task={self.task!r} and initial-model={self.initial_model!r}: the task 'own' begins from the file "
+                "that initial-model names, and no other task does"
             )
         if self.initial_model and not Path(self.initial_model).is_file():
             raise ValueError(f"initial-model={self.initial_model!r}: there is no such file")

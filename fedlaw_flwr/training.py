@@ -37,6 +37,10 @@ class Job:
         """The stream that decides the orders of its batches, at its start."""
         return seeding.generator(self.seed, "batches", self.silo, self.server_round, self.exchange)
 
+    def torch_seed(self) -> int:
+        """Where torch's own generator stands while it trains, for nets that draw from it (dropout)."""
+        return seeding.integer(self.seed, "torch", self.silo, self.server_round, self.exchange)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -99,13 +103,16 @@ def evaluate(model: nn.Module, task: Objective, examples: Examples) -> dict[str,
 def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     """One exchange on a silo: trains the received model in place; f_i is taken where the job's `loss_at` says.
 
-    Where only the loss is wanted and it is taken at the received model, nothing is trained. Raises ValueError for an
-    unknown loss_at.
+    Where only the loss is wanted and it is taken at the received model, nothing is trained. What a net draws on the CPU
+    from torch's generator (dropout) is the job's own stream, and the process's is left as it was. Raises ValueError for
+    an unknown loss_at.
     """
     if job.loss_at not in LOSS_AT:
         raise ValueError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
     received = mean_loss(model, task, job.examples) if job.loss_at == "received" else None
     if job.wants_update or received is None:
-        train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(job.torch_seed())
+            train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
     loss = mean_loss(model, task, job.examples) if received is None else received
     return Trained(loss, model.state_dict() if job.wants_update else None)

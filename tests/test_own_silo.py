@@ -169,3 +169,24 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path):
 def test_settings_of_own_data_that_cannot_hold_are_one_sentence(settings, changed, sentence):
     with pytest.raises(SettingsError, match=sentence):
         Settings.read({**settings.as_config(), **changed})
+
+
+def test_what_a_net_draws_while_it_trains_is_its_silos_own_and_leaves_the_process_alone(silos):
+    import torch
+
+    from fedlaw_flwr.tasks.models import seeded
+    from fedlaw_flwr.training import Job, local_round
+
+    points = Points(silos[0]["data-path"], {})
+
+    def trained(silo, exchange):
+        layers = (torch.nn.Linear, 2, 8), (torch.nn.Dropout, 0.5), (torch.nn.Linear, 8, 2)
+        model = seeded(lambda: torch.nn.Sequential(*(layer(*sizes) for layer, *sizes in layers)), 0)
+        job = Job(silo, points.load_train(), "", 0, 1, exchange, 0.1, 1, 80, "received", True)
+        return local_round(model, points, job).state["2.weight"].clone()
+
+    before = torch.get_rng_state()
+    first = trained(0, 1)
+    assert torch.equal(trained(0, 1), first)
+    assert not torch.equal(trained(1, 1), first) and not torch.equal(trained(0, 2), first)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -102,6 +102,7 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None, **more: Any
         "buffers": settings.buffers,
         "num_silos": settings.num_silos,
         "quorum": settings.quorum,
+        "loss_floor": None if settings.loss_floor == "none" else float(settings.loss_floor),
         "wait": settings.wait,
         "ledger": ledger,
         "attackers": settings.attack_plan().attackers,
