@@ -85,6 +85,7 @@ def test_silos_learn_from_their_own_files_and_measure_the_model_themselves(tmp_p
     assert sorted(measured[-1]["by-silo"]["accuracy"]) == [f"silo {i}" for i in range(6)]
     assert measured[-1]["accuracy"] == np.median(list(measured[-1]["by-silo"]["accuracy"].values())) > 0.9
     found = verdict(events)
+    assert (found.caught, found.wronged, found.mass_on_attackers) == (None, None, None)  # nobody knows who is honest
     assert found.accuracy == measured[-1]["accuracy"] and "silos" in found.measured
     assert (tmp_path / "run" / "model.safetensors").exists()
 

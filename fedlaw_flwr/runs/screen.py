@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedlaw_flwr.runs.verdict import EXCLUDED_AT, MEASURED, Verdict, mass_on, weights_of
+from fedlaw_flwr.tasks import OWN
 
 
 class LiveRun:
@@ -26,6 +27,7 @@ class LiveRun:
         )
         self._task = self._progress.add_task(title, total=num_rounds, figures="starting Flower …")
         self._attackers: frozenset[str] = frozenset()
+        self._known = True  # who attacks, and so who is honest
         self._weights: dict[str, float] = {}
         self._mass: float | None = None
         self._seconds = 0.0
@@ -43,6 +45,7 @@ class LiveRun:
         kind = event["kind"]
         if kind == "run":
             self._attackers = frozenset(event["attackers"])
+            self._known = event["settings"].get("task") != OWN
         elif kind == "warning":
             self._say(f"[yellow]{escape(event['reason'])}")
         elif kind in ("quarantine", "silent"):
@@ -65,11 +68,12 @@ class LiveRun:
             before = self._weights.get(silo)
             if weight <= EXCLUDED_AT and (before is None or before > EXCLUDED_AT):
                 who = "attacker" if silo in self._attackers else "[yellow]honest[/]"
-                self._say(f"  round {event['round']}: [red]{escape(silo)}[/] gets no weight ({who})")
+                told = f" ({who})" if self._known else ""
+                self._say(f"  round {event['round']}: [red]{escape(silo)}[/] gets no weight{told}")
             elif before is not None and before <= EXCLUDED_AT < weight:
                 self._say(f"  round {event['round']}: [green]{escape(silo)}[/] gets weight again")
         self._weights = weights or self._weights
-        self._mass = mass_on(self._attackers, weights) if weights else self._mass
+        self._mass = mass_on(self._attackers, weights) if weights and self._known else self._mass
 
     def _evaluated(self, event: Mapping[str, Any]) -> None:
         figures = [f"accuracy {100 * event['accuracy']:5.1f} %"] if "accuracy" in event else []

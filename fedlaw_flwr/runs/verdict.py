@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedlaw_flwr.tasks import OWN
+
 EXCLUDED_AT = 1e-4
 """A silo counts as excluded when its weight is at most this (FedLAW, Table 7)."""
 
@@ -13,7 +15,11 @@ MEASURED = {"evaluate": "on the test set", "silo-evaluation": "median over the s
 
 @dataclass(frozen=True)
 class Verdict:
-    """The figures of one run. Counts of silos are None for a rule that gives silos no weights (a median, say)."""
+    """The figures of one run.
+
+    Counts of silos are None for a rule that gives silos no weights (a median, say), and where nobody knows who is
+    honest: among silos with data of their own.
+    """
 
     strategy: str
     measured: str  # where accuracy was taken, a value of MEASURED
@@ -90,6 +96,7 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
             if weights_of(event):
                 weights, last = weights_of(event), event["round"]
     honest = int(settings.get("num-silos", 0)) - len(attackers)
+    judged = bool(weights) and settings.get("task") != OWN
     excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT}
     excluded |= set_aside.get(last, set())
     return Verdict(
@@ -101,10 +108,10 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
         validation_accuracy=metrics.get("validation-accuracy"),
         attack_success=metrics.get("attack-success"),
         attackers=len(attackers),
-        caught=len(excluded & attackers) if weights else None,
+        caught=len(excluded & attackers) if judged else None,
         honest=honest,
-        wronged=len(excluded - attackers) if weights else None,
-        mass_on_attackers=mass_on(attackers, weights),
+        wronged=len(excluded - attackers) if judged else None,
+        mass_on_attackers=mass_on(attackers, weights) if judged else None,
         bytes_down=down,
         bytes_up=up,
         seconds=seconds,

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fedlaw_flwr.silo.dispatch import SOCKET
+from fedlaw_flwr.silo.task import is_silo_task
 
 
 def _a_name(value: str) -> str:
@@ -19,8 +20,9 @@ def _a_name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_a_name)]
 """A silo's or a federation's name: it becomes a file name, a container's name and a label of metrics."""
 
-HONEST, DRILL = "client_app.deployed:app", "client_app.drill:app"
-"""The clients we ship: the honest one, and the one that attacks because its own operator agreed to a drill."""
+HONEST, OWN_DATA, DRILL = "client_app.deployed:app", "client_app.own:app", "client_app.drill:app"
+"""The clients we ship: for a share of a public data set, for data of the silo's own, and the one that attacks because
+its own operator agreed to a drill."""
 
 
 class SiloConfig(BaseModel):
@@ -49,19 +51,34 @@ class SiloConfig(BaseModel):
     socket: str = SOCKET
     state: str = "state"
     seconds_per_exchange: Annotated[int, Field(ge=1)] = 3600
+    # What may leave and how much may be asked, in a file beside this one; and whose packages may run here beside ours.
+    policy: str = ""
+    packages: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> "SiloConfig":
+        own = {field.replace("_", "-") for field in type(self).model_fields}
+        if twice := sorted(own & set(self.options)):
+            raise ValueError(f"options.{twice[0]}: that is a key of silo.yaml itself; write it there, outside options")
+        if self.attack and is_silo_task(self.task):
+            raise ValueError(
+                f"attack={self.attack!r}: a drill needs a public data set; task={self.task!r} is the silo's"
+            )
+        return self
 
     @classmethod
     def read(cls, path: Path) -> "SiloConfig":
-        """Reads silo.yaml. Raises DocumentError, `FILE:LINE: what is wrong`."""
+        """Reads silo.yaml; `policy` is looked for beside it. Raises DocumentError, `FILE:LINE: what is wrong`."""
         from fedlaw_flwr.document import Document
 
-        return Document.read(path).check(cls)
+        config = Document.read(path).check(cls)
+        return config.model_copy(update={"policy": str(path.parent / config.policy)}) if config.policy else config
 
     @property
     def app(self) -> str:
         """The client that answers, `module:name`: the one named, or ours, which attacks only in a drill."""
-        return self.client or (DRILL if self.attack else HONEST)
+        return self.client or (DRILL if self.attack else OWN_DATA if is_silo_task(self.task) else HONEST)
 
     def check_version(self) -> None:
         """Raises ValueError where the Flower installed here is not the server's release."""
@@ -73,8 +90,8 @@ class SiloConfig(BaseModel):
 
     def node_config(self) -> dict[str, Any]:
         """What the client finds in `context.node_config`: these settings and `options`, the client's own."""
-        hidden = {"socket", "state", "seconds-per-exchange", "client", "options", "flwr"} | (
-            set() if self.attack else {"attack"}
-        )
+        hidden = {"socket", "state", "seconds-per-exchange", "client", "options", "flwr", "policy", "packages"}
+        hidden |= set() if self.attack else {"attack"}
+        hidden |= {"partition", "q", "concentration"} if is_silo_task(self.task) else set()
         own = {key: value for key, value in self.model_dump(by_alias=True).items() if key not in hidden}
         return {**own, **self.options}

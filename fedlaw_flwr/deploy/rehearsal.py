@@ -1,0 +1,73 @@
+"""A rehearsal: one institution's records dealt to several silos of a federation on its own machine, one mislabelled."""
+
+from pathlib import Path
+
+import yaml
+
+from fedlaw_flwr import seeding
+from fedlaw_flwr.silo.check import save_model
+from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.tasks.options import read_options
+from fedlaw_flwr.tasks.tabular import TabularOptions, read_schema
+
+FEWEST = 20
+"""Records a silo of a rehearsal has at least: of fewer, neither a model nor its measure means anything."""
+
+
+def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int = 1, port: int = 9443) -> Path:
+    """Writes `folder`: each silo's part of the records, the initial model, federation.yaml; returns the last.
+
+    The records of `data-path` are dealt at random. The last `mislabelled` silos have every class replaced by the next
+    of the schema's, the last by the first: what the federation should find out. Raises ValueError for a task other than
+    tabular, too few records or too many mislabelled, FileExistsError where the folder is there already.
+    """
+    if config.task != "tabular":
+        raise ValueError(f"task={config.task!r}: only the records of a tabular silo can be dealt to several")
+    most = (silos - 2) // 2
+    if silos < 4 or not 0 <= mislabelled <= most:
+        raise ValueError(
+            f"{silos} silos, {mislabelled} of them mislabelled: at least 4 are needed, and 2 b + 2 for b mislabelled"
+        )
+    options = read_options(TabularOptions, "tabular", config.options)
+    schema, records = read_schema(options.schema_file, config.data_path), options.records(config.data_path)
+    if len(records) < FEWEST * silos:
+        raise ValueError(f"{records.source}: {len(records)} records for {silos} silos; {FEWEST} each are needed")
+    folder.mkdir(parents=True)
+    (folder / "schema.yaml").write_text(schema.written(), encoding="utf-8")
+    frame, classes = records.frame.astype(object), schema.target.classes
+    following = dict(zip(classes, (*classes[1:], classes[0]), strict=True))
+    target = records.texts(schema.target.column)
+    order = seeding.generator(config.seed, "partition").permutation(len(records))
+    named: list[dict[str, object]] = []
+    for index in range(silos):
+        rows = sorted(order[index::silos])
+        part = frame.iloc[rows].copy()
+        part[schema.target.column] = [
+            following.get(target[row], target[row]) if index >= silos - mislabelled else target[row] for row in rows
+        ]
+        place = folder / "data" / f"silo-{index}"
+        place.mkdir(parents=True)
+        part.to_csv(place / "records.csv", index=False, encoding="utf-8")
+        own = {
+            "schema": str((folder / "schema.yaml").resolve()),
+            "decimal": options.decimal,
+            "missing": options.missing,
+        }
+        named.append({"name": f"silo-{index}", "task": "tabular", "data-path": str(place.resolve()), "options": own})
+    save_model(folder / "initial.safetensors", "tabular", str(folder / "data" / "silo-0"), own, config.seed)
+    federation = {
+        "name": "rehearsal",
+        "superlink": {"host": "localhost", "port": port},
+        "run": {
+            "task": "own",
+            "initial-model": "initial.safetensors",
+            "num-rounds": 6,
+            "weight-rounds": 3,
+            "max-byzantine": max(1, mislabelled),
+        },
+        "silos": named,
+    }
+    told = ", ".join(f"silo-{index}" for index in range(silos - mislabelled, silos)) or "none"
+    head = f"# A rehearsal of {config.name} with itself; mislabelled on purpose: {told}.\n"
+    (folder / "federation.yaml").write_text(head + yaml.safe_dump(federation, sort_keys=False), encoding="utf-8")
+    return folder / "federation.yaml"

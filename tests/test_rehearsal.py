@@ -1,0 +1,84 @@
+"""The rehearsal of one institution: its records dealt, some mislabelled, and a federation.yaml that holds together."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.rehearsal import rehearse
+from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.tasks.initial import load_initial
+from fedlaw_flwr.tasks.schema import Schema
+
+SCHEMA = """\
+target: {column: outcome, classes: [well, ill]}
+numeric:
+- {column: fever, center: 37, scale: 1, unit: degrees}
+"""
+
+
+@pytest.fixture
+def silo(tmp_path: Path) -> SiloConfig:
+    """120 records of which the number tells the class: even is well."""
+    rows = [f"{number};{36 + number % 5},5;{'ill' if number % 2 else 'well'}" for number in range(120)]
+    (tmp_path / "clinic.csv").write_text("\n".join(["number;fever;outcome", *rows]) + "\n")
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
+    return SiloConfig(
+        name="bonn",
+        task="tabular",
+        data_path=str(tmp_path / "clinic.csv"),
+        options={"schema": "schema.yaml", "separator": ";", "decimal": ","},
+    )
+
+
+def records(file: Path, silo: int) -> list[dict[str, str]]:
+    with (file.parent / "data" / f"silo-{silo}" / "records.csv").open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_every_record_is_dealt_once_and_the_last_silos_have_the_next_class(silo, tmp_path):
+    file = rehearse(silo, tmp_path / "rehearsal", silos=6, mislabelled=2)
+    dealt = [records(file, index) for index in range(6)]
+    assert Counter(row["number"] for part in dealt for row in part) == Counter(str(n) for n in range(120))
+    for index, part in enumerate(dealt):
+        right = [(row["outcome"] == "ill") == bool(int(row["number"]) % 2) for row in part]
+        assert len(part) == 20 and (all(right) if index < 4 else not any(right))
+
+
+def test_its_federation_holds_together_and_its_silos_agree_with_its_model(silo, tmp_path):
+    file = rehearse(silo, tmp_path / "rehearsal", silos=5, mislabelled=1)
+    federation = Federation.read(file)
+    assert federation.settings().task == "own" and federation.settings().max_byzantine == 1
+    agreed = load_initial(Path(federation.settings().initial_model))
+    schema = Schema.read(tmp_path / "schema.yaml")
+    assert agreed.task == "tabular" and agreed.description == schema.description()
+    from client_app.own import task_of
+
+    for index in range(5):
+        task = task_of(federation.silo_config(f"silo-{index}").node_config())
+        assert task.description() == agreed.description
+        assert len(task.load_train()) + len(task.load_test()) == 24
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "sentence"),
+    [
+        ({}, {"silos": 3}, "3 silos, 1 of them mislabelled: at least 4 are needed"),
+        ({}, {"silos": 6, "mislabelled": 3}, "2 b \\+ 2 for b mislabelled"),
+        ({}, {"silos": 7}, "clinic.csv: 120 records for 7 silos; 20 each are needed"),
+        ({"task": "digits", "options": {}}, {}, "task='digits': only the records of a tabular silo"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_one_sentence_and_leaves_nothing(silo, tmp_path, changed, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rehearse(silo.model_copy(update=changed), tmp_path / "rehearsal", **options)
+    assert not (tmp_path / "rehearsal").exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(silo, tmp_path):
+    (tmp_path / "rehearsal").mkdir()
+    with pytest.raises(FileExistsError):
+        rehearse(silo, tmp_path / "rehearsal")
+    assert not list((tmp_path / "rehearsal").iterdir())
