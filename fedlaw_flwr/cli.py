@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedlaw_flwr.conformance.command import conformance
 from fedlaw_flwr.deploy import commands
 from fedlaw_flwr.silo import check_command, scaffold_command, schema_commands
 
@@ -24,7 +25,7 @@ app = typer.Typer(
 app.add_typer(commands.deploy, name="deploy")
 app.add_typer(schema_commands.schema, name="schema")
 app.add_typer(scaffold_command.new, name="new")
-for command in (check_command.check, commands.join, commands.preflight, commands.silo, commands.metrics):
+for command in (check_command.check, conformance, commands.join, commands.preflight, commands.silo, commands.metrics):
     app.command()(command)
 _console = Console()
 _verbose = False

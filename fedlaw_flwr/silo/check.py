@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from fedlaw_flwr.findings import Finding, note, ok, wrong
 from fedlaw_flwr.silo.checks.examples import examples
 from fedlaw_flwr.silo.checks.leaving import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.loss import gradient, loss, mean, outputs, pairs
 from fedlaw_flwr.silo.checks.model import random_state, seeded, state
 from fedlaw_flwr.silo.checks.training import exchange, learning, metrics, repeatable
-from fedlaw_flwr.silo.checks.trial import Finding, Source, Trial, note, ok, wrong
+from fedlaw_flwr.silo.checks.trial import Source, Trial
 from fedlaw_flwr.silo.task import Option, load_silo_task
 from fedlaw_flwr.tasks.base import SiloTask
 

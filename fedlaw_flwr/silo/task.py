@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from fedlaw_flwr.tasks.base import SiloTask
+if TYPE_CHECKING:
+    from fedlaw_flwr.tasks.base import SiloTask
 
 Option = str | int | float | bool
 
@@ -20,7 +22,7 @@ def is_silo_task(name: str) -> bool:
     return name in SILO_TASKS or ":" in name
 
 
-def load_silo_task(name: str, data_path: str, options: Mapping[str, Option]) -> SiloTask:
+def load_silo_task(name: str, data_path: str, options: Mapping[str, Option]) -> "SiloTask":
     """The task `task: name` of silo.yaml, over data-path and options: a name in SILO_TASKS or `package.module:name`.
 
     Raises ValueError, one sentence, for a name there is not and for what the task itself refuses.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlaw_flwr.silo.checks.trial import Finding, Trial, kind_of, note, ok, size_of, wrong
+from fedlaw_flwr.findings import Finding, note, ok, wrong
+from fedlaw_flwr.silo.checks.trial import Trial, kind_of, size_of
 from fedlaw_flwr.silo.checks.verbatim import Hashes, fingerprints, standing, telling, windows
 from fedlaw_flwr.tasks.base import Examples
 

@@ -7,8 +7,9 @@ import torch
 from flwr.app import ArrayRecord
 from torch import Tensor, nn
 
+from fedlaw_flwr.findings import Finding, note, ok, wrong
 from fedlaw_flwr.layout import BATCH_NORM, Layout
-from fedlaw_flwr.silo.checks.trial import Finding, Trial, kind_of, note, ok, random_states, same_bytes, wrong
+from fedlaw_flwr.silo.checks.trial import Trial, kind_of, random_states, same_bytes
 
 
 def seeded(trial: Trial) -> Iterator[Finding]:

@@ -11,8 +11,9 @@ from flwr.app import ArrayRecord, MetricRecord
 from torch import Tensor, nn
 
 from fedlaw_flwr.exchange import payload_bytes
+from fedlaw_flwr.findings import Finding, note, ok, wrong
 from fedlaw_flwr.layout import Layout
-from fedlaw_flwr.silo.checks.trial import Finding, Trial, note, ok, same_bytes, size_of, wrong
+from fedlaw_flwr.silo.checks.trial import Trial, same_bytes, size_of
 from fedlaw_flwr.silo.task import load_silo_task
 from fedlaw_flwr.tasks.base import Examples
 from fedlaw_flwr.training import local_round, mean_loss, train

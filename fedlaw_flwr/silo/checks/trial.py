@@ -19,30 +19,6 @@ SOME = 64
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line: "ok", "wrong" or "note"; what was found and what to do about it; and the name of the check."""
-
-    kind: str
-    what: str
-    check: str = ""
-
-
-def ok(what: str) -> Finding:
-    """What is as it must be."""
-    return Finding("ok", what)
-
-
-def wrong(what: str) -> Finding:
-    """What must be mended before the task can join a federation."""
-    return Finding("wrong", what)
-
-
-def note(what: str) -> Finding:
-    """What a person should know and decide about."""
-    return Finding("note", what)
-
-
-@dataclass(frozen=True)
 class Source:
     """Where the task comes from, as silo.yaml says it."""
 

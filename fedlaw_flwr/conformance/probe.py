@@ -1,0 +1,194 @@
+"""A ClientApp under examination: asked in this process what a server asks, its replies read as a server reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from fedlaw_flwr import gate
+from fedlaw_flwr.conformance.asking import SILO, Answer, ask
+from fedlaw_flwr.layout import BATCH_NORM, Layout, Model
+
+Config = Mapping[str, str | float | None]
+"""Keys of a message's config record and their values, None for one that is left out."""
+
+_AS_IN_EXCHANGE_1: Config = {}
+# Steps round the model again and again.
+_ROUNDINGS = 30
+
+
+class NoAnswer(ValueError):
+    """A message that the protocol wants answered was not; the text says what came instead."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The run that is imitated. lr, local_epochs, batch_size: in every message. loss_key, loss_floor (None: any),
+    buffers: how the strategy reads a reply. seconds: after how long a message is given up."""
+
+    lr: float = 0.1
+    local_epochs: int = 1
+    batch_size: int = 16
+    loss_key: str = "loss"
+    loss_floor: float | None = 0.0
+    buffers: str = BATCH_NORM
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply to a model theta as the server reads it: delta = theta - psi (d,) in float64, psi itself, the loss."""
+
+    delta: NDArray[np.float64]
+    trained: Model
+    loss: float
+
+    @property
+    def norm(self) -> float:
+        """The l2 norm of delta."""
+        return float(np.linalg.norm(self.delta))
+
+    def same(self, other: "Reply") -> bool:
+        """Whether both are equal, number by number."""
+        mine, its = self.trained, other.trained
+        arrays = np.array_equal(mine.parameters, its.parameters) and np.array_equal(mine.buffers, its.buffers)
+        return arrays and self.loss == other.loss
+
+
+class Probe:
+    """A client, the model it is asked about, and what was asked of it so far.
+
+    arrays: the model, as the server would send it. Each message comes with a fresh, empty `context.state` unless a
+    context is given, so that what one reply owes to earlier messages is the client's own doing. Raises ValueError for
+    arrays without anything to learn.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        arrays: ArrayRecord,
+        terms: Terms | None = None,
+        node_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.terms = terms or Terms()
+        self.model = Layout.of(arrays, self.terms.buffers).split(arrays)
+        self._app, self._node_config, self._run_config = app, dict(node_config or {}), dict(run_config or {})
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        arrays: ArrayRecord | None,
+        config: Config = _AS_IN_EXCHANGE_1,
+        context: Context | None = None,
+        message_type: str = MessageType.TRAIN,
+    ) -> Answer:
+        """One message with this model, or without any, and what came of it.
+
+        config: what differs from exchange 1 of round 1; None leaves a key out.
+        """
+        said = ConfigRecord()
+        for key, value in {**self._config(), **config}.items():
+            if value is not None:
+                said[key] = value
+        content = RecordDict({"config": said})
+        if arrays is not None:
+            content["arrays"] = arrays
+        return ask(self._app, content, context or self.context(), message_type, self.terms.seconds)
+
+    def reply(self, model: Model, config: Config = _AS_IN_EXCHANGE_1, context: Context | None = None) -> Reply:
+        """The client's reply to this model as the gate lets it through. Raises NoAnswer or gate.Rejected."""
+        return self.read(self.ask(model.arrays(), config, context), model)
+
+    def loss(self, model: Model, config: Config = _AS_IN_EXCHANGE_1) -> float:
+        """The loss alone, asked for alone. Raises NoAnswer or gate.Rejected."""
+        return self.read_loss(self.ask(model.arrays(), {**config, "reply": "loss"}))
+
+    def query(self) -> Answer:
+        """What the client says of what it learns, asked as the server asks before the first exchange."""
+        config = ConfigRecord({"server-round": 1, "exchange": 0, "reply": "update"})
+        content = RecordDict({"arrays": ArrayRecord(), "config": config})
+        return ask(self._app, content, self.context(), MessageType.QUERY, self.terms.seconds)
+
+    def context(self) -> Context:
+        """A context as a silo's own process makes it for the first message of a run."""
+        return Context(1, SILO, dict(self._node_config), RecordDict(), dict(self._run_config))
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, answer: Answer, model: Model) -> Reply:
+        """What the server makes of an answer about this model. Raises NoAnswer or gate.Rejected."""
+        content = self.content(answer)
+        delta = np.empty(model.layout.num_parameters, model.layout.dtype)
+        buffers = np.empty(model.layout.num_buffers, model.layout.dtype)
+        loss = gate.read_loss(content, self.terms.loss_key, self.terms.loss_floor)
+        gate.read_update(content, model, delta, buffers)
+        wide = delta.astype(np.float64)
+        return Reply(wide, model.stepped(wide, buffers), loss)
+
+    def read_loss(self, answer: Answer) -> float:
+        """The loss of an answer. Raises NoAnswer or gate.Rejected."""
+        return gate.read_loss(self.content(answer), self.terms.loss_key, self.terms.loss_floor)
+
+    def content(self, answer: Answer) -> RecordDict:
+        """The records of an answer. Raises NoAnswer."""
+        if answer.content is None:
+            raise NoAnswer(answer.failure)
+        return answer.content
+
+    # -- asked once for all checks -----------------------------------------------------------------------------
+
+    @cached_property
+    def first(self) -> Answer:
+        """The very first message: exchange 1 of round 1."""
+        return self.ask(self.model.arrays())
+
+    @cached_property
+    def base(self) -> Reply:
+        """The reply to it. Raises NoAnswer or gate.Rejected."""
+        return self.read(self.first, self.model)
+
+    @property
+    def trial(self) -> Model:
+        """The model of exchange 2 where this silo has all the weight: theta - delta."""
+        return self.base.trained
+
+    @cached_property
+    def second(self) -> Answer:
+        """Exchange 2 at the trial model, with the update asked for."""
+        return self.ask(self.trial.arrays(), {"exchange": 2})
+
+    @cached_property
+    def small(self) -> Reply:
+        """Exchange 1 with a thousandth of lr: training that hardly leaves the model."""
+        return self.reply(self.model, {"lr": self.terms.lr / 1000})
+
+    def gentle(self, config: Config = _AS_IN_EXCHANGE_1) -> Reply | None:
+        """The reply to exchange 1 with a step so small that training hardly leaves the model.
+
+        A thousandth of lr or, where the rounding of the model's dtype loses that, a hundredth, a tenth; None where it
+        loses them all. Raises NoAnswer or gate.Rejected.
+        """
+        for divisor in (1000, 100, 10):
+            reply = self.reply(self.model, {**config, "lr": self.terms.lr / divisor})
+            if reply.norm > self.rounding:
+                return reply
+        return None
+
+    @cached_property
+    def rounding(self) -> float:
+        """The l2 norm below which a displacement may be rounding."""
+        parameters = [slot for slot in self.model.layout.slots if slot.kind == "parameter"]
+        eps = max(float(np.finfo(slot.dtype.name).eps) for slot in parameters)
+        return _ROUNDINGS * eps * float(np.linalg.norm(self.model.parameters.astype(np.float64)))
+
+    def _config(self) -> Config:
+        terms = self.terms
+        how = {"lr": terms.lr, "local-epochs": terms.local_epochs, "batch-size": terms.batch_size}
+        return {"server-round": 1, "exchange": 1, **how, "reply": "update"}

@@ -1,0 +1,132 @@
+"""Checks of what a reply is made of: answered, addressed, its records, arrays, loss and size, in both exchanges."""
+
+import math
+
+import numpy as np
+from flwr.app import ArrayRecord, RecordDict
+
+from fedlaw_flwr import gate
+from fedlaw_flwr.conformance.probe import NoAnswer, Probe
+from fedlaw_flwr.findings import Finding, ok, wrong
+from fedlaw_flwr.gate import Rejected
+
+# What the gate says of a reply's arrays, and what its author can do about it.
+_REMEDIES = (
+    ("is missing", "reply every array of the message, under the key it came with"),
+    ("is not one of the model's", "reply the arrays of the message and no others"),
+    ("is serialised as", "make each with flwr.app.Array(ndarray), or all with ArrayRecord(state_dict)"),
+    ("does not start as np.save", "make each with flwr.app.Array(ndarray), or all with ArrayRecord(state_dict)"),
+    ("has shape", "reply each array in the shape it came in"),
+    ("has dtype", "cast each array back to the dtype it came in, array.astype(received.dtype)"),
+    ("expected", "reply each array in the shape and dtype it came in, serialised by flwr.app.Array(ndarray)"),
+    ("finite", "its training diverged: lower lr, or look for missing values in the data"),
+)
+
+
+def answers(probe: Probe) -> Finding:
+    """Whether exchange 1 is answered at all."""
+    if probe.first.failure:
+        return wrong(
+            f"exchange 1 is not answered: {probe.first.failure}; register a function with @app.train() that "
+            "returns Message(content, reply_to=message)"
+        )
+    return ok(f"exchange 1 is answered, in {probe.first.seconds:.2f} s")
+
+
+def addressed(probe: Probe) -> Finding:
+    """Whether the reply is one to the message."""
+    if not probe.first.reply_to:
+        return wrong("the reply is not addressed to the message; return Message(content, reply_to=message)")
+    return ok("the reply is addressed to the message")
+
+
+def records(probe: Probe) -> Finding:
+    """Whether the reply has exactly one ArrayRecord and one MetricRecord."""
+    content = probe.content(probe.first)
+    arrays = sum(isinstance(record, ArrayRecord) for record in content.values())
+    if arrays != 1:
+        return wrong(f"{arrays} ArrayRecords where one is expected; reply the trained weights in one, under `arrays`")
+    try:
+        gate.read_metrics(content)
+    except Rejected as reason:
+        return wrong(f"{reason}; reply loss and num-examples in one, under `metrics`")
+    return ok("one ArrayRecord and one MetricRecord")
+
+
+def arrays(probe: Probe) -> Finding:
+    """Whether keys, shapes, dtypes and values of the arrays pass the gate."""
+    layout = probe.model.layout
+    try:
+        _pass_gate(probe, probe.content(probe.first))
+    except Rejected as reason:
+        remedy = next(remedy for said, remedy in _REMEDIES if said in str(reason))
+        return wrong(f"{reason}; {remedy}")
+    return ok(f"{len(layout.slots)} arrays as they came, {layout.num_parameters} parameters, all of them finite")
+
+
+def loss(probe: Probe) -> Finding:
+    """Whether the loss passes the gate."""
+    terms = probe.terms
+    try:
+        found = gate.read_loss(probe.content(probe.first), terms.loss_key, terms.loss_floor)
+    except Rejected as reason:
+        least = "" if terms.loss_floor is None else f" of at least {terms.loss_floor:g}"
+        return wrong(
+            f"{reason}; reply the mean loss over the silo's records, a finite number{least}, under "
+            f"{terms.loss_key!r}, or name its key (--loss-key)"
+        )
+    return ok(f"the loss is a number, {found:.6g}")
+
+
+def num_examples(probe: Probe) -> Finding:
+    """Whether the reply says how many records it is from."""
+    try:
+        found = gate.read_size(probe.content(probe.first))
+    except Rejected as reason:
+        return wrong(f"{reason}; reply how many records were trained on under 'num-examples'")
+    return ok(f"num-examples is {found:g}; it gives the silo no more weight")
+
+
+def untouched(probe: Probe) -> Finding:
+    """Whether the message's own arrays are as they were."""
+    if key := probe.first.changed:
+        return wrong(
+            f"array {key!r} of the message itself was changed; copy before training: in a simulation the next silo "
+            "gets the same record"
+        )
+    return ok("the message's own arrays are left as they are")
+
+
+def exchange_2(probe: Probe) -> Finding:
+    """Whether exchange 2, at the trial model, is answered as exchange 1 is."""
+    try:
+        found = probe.read(probe.second, probe.trial)
+    except (NoAnswer, Rejected) as reason:
+        return wrong(
+            f"exchange 2 gets no usable reply: {reason}; it is exchange 1 with another model, and a silo that does "
+            "not answer it loses its weight"
+        )
+    return ok(f"exchange 2 is answered, in {probe.second.seconds:.2f} s, its loss is {found.loss:.6g}")
+
+
+def loss_only(probe: Probe) -> Finding:
+    """Whether a message that asks for the loss alone gets the loss that comes with the update."""
+    answer = probe.ask(probe.trial.arrays(), {"exchange": 2, "reply": "loss"})
+    try:
+        found = probe.read_loss(answer)
+    except (NoAnswer, Rejected) as reason:
+        return wrong(f"reply=loss gets no usable loss: {reason}; reply the MetricRecord, with or without arrays")
+    expected = probe.read_loss(probe.second)
+    if not math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-12):
+        return wrong(
+            f"reply=loss gets {found:.9g} and reply=update {expected:.9g} for the same message; take the loss the "
+            "same way, or train and send all: arrays with reply=loss are right too"
+        )
+    sent = any(isinstance(record, ArrayRecord) for record in probe.content(answer).values())
+    return ok(f"reply=loss gets the same loss, {'and the arrays, which is right too' if sent else 'without arrays'}")
+
+
+def _pass_gate(probe: Probe, content: RecordDict) -> None:
+    layout = probe.model.layout
+    row, buffers = np.empty(layout.num_parameters, layout.dtype), np.empty(layout.num_buffers, layout.dtype)
+    gate.read_update(content, probe.model, row, buffers)
