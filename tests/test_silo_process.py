@@ -37,7 +37,10 @@ def silo():
                 stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + 60
-        while not (folder / "silo.sock").exists() and time.monotonic() < deadline and process.poll() is None:
+        # The socket is there a moment before it is listened at.
+        while (
+            "answers at" not in (folder / "log").read_text() and time.monotonic() < deadline and process.poll() is None
+        ):
             time.sleep(0.1)
         assert process.poll() is None, (folder / "log").read_text()
         yield folder

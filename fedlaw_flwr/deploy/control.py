@@ -11,6 +11,7 @@ from typing import Any
 from fedlaw_flwr.runs.folder import EVENTS, RunFailed, read_events
 
 _PATIENCE, _POLL = 300.0, 0.5
+_PLAIN = " !#$%&()*+,-./:;<=>?@[]^_`{|}~"  # neither quotes nor a backslash
 _ASK = 20.0  # a `flwr` command takes a second of a core, and the run folder tells of the end first
 
 
@@ -68,7 +69,7 @@ class Control:
 
     def submit(self, package: str, changed: Mapping[str, Any] | None = None) -> str:
         """Starts a run of this app, with these settings changed from the package's; returns Flower's id of it."""
-        pairs = [f"{key}={json.dumps(value)}" for key, value in (changed or {}).items()]
+        pairs = [f"{key}={as_toml(value)}" for key, value in (changed or {}).items()]
         overrides = ["--run-config", " ".join(pairs)] if pairs else []
         return str(self._json(["run", package, self._connection, *overrides])["run-id"])
 
@@ -108,6 +109,17 @@ class Control:
             said = answer.get("error-message") or _last_line(done.stderr) or _last_line(done.stdout) or "nothing"
             raise ControlError(f"flwr {' '.join(arguments[:2])}: {said}")
         return answer
+
+
+def as_toml(value: str | int | float | bool) -> str:
+    """A value for `flwr run --run-config`, as TOML.
+
+    flwr splits its argument at spaces and quotes, not as TOML does: inside a text, whatever it could stumble over is
+    written as the escape of its code point.
+    """
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return '"' + "".join(c if c.isalnum() or c in _PLAIN else f"\\U{ord(c):08x}" for c in value) + '"'
 
 
 def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE) -> Iterator[dict[str, Any]]:

@@ -1,16 +1,21 @@
 """The Flower app that a federation's runs ship: a fixed dispatcher for silos, a fixed hand-over for the server."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedlaw_flwr.deploy import served
-from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import write_rendered
 from fedlaw_flwr.silo import dispatch
 
+if TYPE_CHECKING:
+    from fedlaw_flwr.deploy.federation import Federation
+
 _MODULE = "fedlaw_deployed"
 _PYPROJECT = """\
-# The Flower app of the federation {name}, made by `fedlaw deploy render`: edit federation.yaml instead.
+# The Flower app of every federation of this fedlaw, made by `fedlaw deploy render`. What a federation's own runs change
+# is told to Flower when a run is submitted: the app stays the same, so that silos know it by its digest.
 [build-system]
 requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
@@ -18,7 +23,7 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "fedlaw-deployed"
 version = "1.0.0"
-description = "FedLAW over real silos: {name}"
+description = "FedLAW over real silos"
 license = "Apache-2.0"
 dependencies = ["flwr>=1.41.0,<1.42"]
 
@@ -34,17 +39,36 @@ clientapp = "{module}.client:app"
 """
 
 
-def render_package(federation: Federation, folder: Path) -> list[Path]:
-    """Writes the app into `folder`, its configuration the federation's run settings; returns what changed.
+def package_files() -> dict[str, bytes]:
+    """The app, path to content: the same for every federation and every run of one fedlaw.
 
-    Both of its modules are copies of files of this package, byte for byte: the same for every run, so that a silo can
-    know the package it allows by its hash.
+    Both of its modules are copies of files of this package, byte for byte, and its configuration is the default of
+    every setting: a silo knows the package it allows by its digest (`fedlaw_flwr.silo.packages`).
     """
-    config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in federation.settings().as_config().items())
-    files = {
-        folder / "pyproject.toml": _PYPROJECT.format(name=federation.name, module=_MODULE) + config,
-        folder / _MODULE / "__init__.py": f'"""The fixed app of the federation {federation.name}."""\n',
-        folder / _MODULE / "client.py": dispatch.SOURCE.read_text(encoding="utf-8"),
-        folder / _MODULE / "server.py": served.SOURCE.read_text(encoding="utf-8"),
+    from fedlaw_flwr.settings import Settings
+
+    config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in Settings().as_config().items())
+    return {
+        "pyproject.toml": (_PYPROJECT.format(module=_MODULE) + config).encode(),
+        f"{_MODULE}/__init__.py": b'"""The fixed app of a federation of real silos."""\n',
+        f"{_MODULE}/client.py": dispatch.SOURCE.read_bytes(),
+        f"{_MODULE}/server.py": served.SOURCE.read_bytes(),
     }
+
+
+def render_package(folder: Path) -> list[Path]:
+    """Writes the app into `folder`; returns what changed."""
+    files = {folder / name: content.decode() for name, content in package_files().items()}
     return [path for path, content in files.items() if write_rendered(path, content)]
+
+
+def run_config(federation: "Federation", changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a run of this federation is submitted with: its settings, some changed, that are not the app's defaults.
+
+    Raises SettingsError for settings that do not hold together.
+    """
+    from fedlaw_flwr.settings import Settings
+
+    defaults = Settings().as_config()
+    settings = federation.settings(changed).as_config()
+    return {key: value for key, value in settings.items() if value != defaults[key]}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import secrets
 import select
@@ -21,8 +22,11 @@ from flwr.proto.message_pb2 import Message as ProtoMessage  # pylint: disable=no
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=no-name-in-module
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlaw_flwr.silo.budget import Budget
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.dispatch import receive, send
+from fedlaw_flwr.silo.policy import Policy, Refused
+from fedlaw_flwr.silo.privacy import in_words, reseed, with_noise
 
 _log = logging.getLogger("fedlaw.silo")
 _POLL, _GRACE = 0.02, 2.0
@@ -35,12 +39,17 @@ class SiloProcess:
     model's training. Here both are loaded before the first message, and a fork gives each message what a fresh process
     would: no state of another message, a crash that ends nobody else, an end at seconds-per-exchange. What a client
     keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
+
+    policy.yaml is read once, here: what it does not allow is refused before anything is trained or before anything is
+    sent. Raises DocumentError for one that is missing or wrong.
     """
 
     def __init__(self, config: SiloConfig) -> None:
         self._config = config
         self._node_config = config.node_config()
         self._state = Path(config.state)
+        self._policy = Policy.read(Path(config.policy)) if config.policy else Policy()
+        self._budget = Budget(self._state / "budget.json", config.seconds_per_exchange)
         self._client = load_client(config.app)
         self._child = 0
 
@@ -50,6 +59,8 @@ class SiloProcess:
         if prepare is not None:
             prepare(self._node_config)
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._budget.end(time.time())  # of one that the machine's own end cut off
+        self._say_what_is_allowed()
         signal.signal(signal.SIGTERM, self._end)
         path = Path(self._config.socket)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +85,7 @@ class SiloProcess:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 listener.close()
                 signal.alarm(self._config.seconds_per_exchange)
+                reseed()
                 self._answer(connection)
                 code = 0
             except OSError as error:
@@ -83,9 +95,12 @@ class SiloProcess:
                 os._exit(code)  # nothing of the parent's is cleaned up twice
         status = self._wait(connection)
         self._child = 0
+        self._budget.end(time.time())  # where the client raised or was killed, nobody else does
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             limit = f"seconds-per-exchange={self._config.seconds_per_exchange} is over"
+            if self._policy.seconds_per_day is not None:
+                limit += f", or what was left of seconds-per-day={self._policy.seconds_per_day:g}"
             reason = limit if number == signal.SIGALRM else f"killed by {signal.Signals(number).name}"
             _log.error("%s: a message was not answered: %s", self._config.name, reason)
 
@@ -117,9 +132,12 @@ class SiloProcess:
         started = time.monotonic()
         try:
             reply = self._reply(json.loads(header), message_from_proto(ProtoMessage.FromString(body)))
-            if reply.has_error():
-                raise RuntimeError(reply.error.reason)
             content = message_to_proto(reply).SerializeToString()
+        except Refused as refused:
+            failure = f"refused by {self._config.name}'s policy: {refused}"
+            _log.warning("%s", failure)
+            send(connection, json.dumps({"error": failure}).encode(), b"")
+            return
         except Exception as error:
             number = secrets.token_hex(4)
             _log.error("%s: failure %s\n%s", self._config.name, number, traceback.format_exc())
@@ -131,21 +149,41 @@ class SiloProcess:
         send(connection, b"{}", content)
 
     def _reply(self, header: dict[str, Any], message: Message) -> Message:
-        run = int(header["run-id"])
+        run, now = int(header["run-id"]), time.time()
+        used = self._budget.used(now)
+        self._policy.check_message(message, run, header["run-config"], used)
+        self._budget.begin(now)
+        signal.alarm(math.ceil(min(self._config.seconds_per_exchange, self._policy.seconds_left(used))))
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, run, int(header["node-id"])
         kept = self._state / f"run-{run}.state"
         state = recorddict_from_proto(ProtoRecordDict.FromString(kept.read_bytes())) if kept.exists() else RecordDict()
         context = Context(run, int(header["node-id"]), self._node_config, state, header["run-config"])
         reply = self._client(message, context)
+        self._budget.end(time.time())
         if len(context.state):
             unfinished = kept.with_suffix(".unfinished")
             unfinished.write_bytes(recorddict_to_proto(context.state).SerializeToString())
             unfinished.replace(kept)
+        if reply.has_error():
+            raise RuntimeError(reply.error.reason)
+        if self._policy.privacy:
+            reply = with_noise(message, reply, context, self._policy.privacy)
+        self._policy.check_reply(message, reply)
         return reply
+
+    def _say_what_is_allowed(self) -> None:
+        """In the silo's own log: the policy's file, what is used of it, and what its privacy comes to."""
+        name, policy, used = self._config.name, self._policy, self._budget.used(time.time())
+        _log.info("%s: %s", name, f"policy {self._config.policy}" if self._config.policy else "no policy: no limits")
+        _log.info("%s: %d exchanges, %.0f s of training in the last 24 h", name, used.exchanges, used.seconds)
+        if policy.privacy:
+            _log.info("%s: %s", name, in_words(policy.privacy, policy.exchanges_per_day))
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._child:
             os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+            self._budget.end(time.time())
         raise SystemExit(0)
 
 

@@ -1,0 +1,142 @@
+"""policy.yaml: what may leave an institution and how much may be asked of it, whatever a server or a run says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from flwr.app import ArrayRecord, Message
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from fedlaw_flwr.silo.budget import Used
+
+
+class Refused(Exception):
+    """The silo does not take part in this exchange. The text is told to the server: it has no data in it, ever."""
+
+
+def _not_a_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+def _a_limit(value: float) -> float:
+    # 0 could be read as "nothing is allowed" and as "no limit": neither is guessed.
+    if not 0 < value < float("inf"):
+        raise ValueError("a number above 0 is expected; for no limit, leave the line out")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+Real = Annotated[float, BeforeValidator(_not_a_bool)]
+Above0 = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
+_FORM = ConfigDict(
+    frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+)
+
+
+class Privacy(BaseModel):
+    """Local differential privacy of every update sent: its l2 norm clipped, then Gaussian noise on every coordinate.
+
+    sigma = sensitivity * sqrt(2 ln(1.25 / delta)) / epsilon (Dwork and Roth 2014, Theorem A.1, for epsilon < 1), as
+    Flower's LocalDpMod has it. sensitivity: how far apart two updates of this silo can be; 2 * clip unless it is given.
+    """
+
+    model_config = _FORM
+    clip: Above0
+    epsilon: Above0
+    delta: Annotated[Real, Field(gt=0, lt=1)]
+    sensitivity: Above0 | None = None
+
+
+class Policy(BaseModel):
+    """The whole file; what it does not name is not limited. docs/safeguards.md says what each key does and does not."""
+
+    model_config = _FORM
+    message_types: Annotated[list[Literal["train", "evaluate", "query"]], Field(min_length=1)] = [
+        "train",
+        "evaluate",
+        "query",
+    ]
+    runs: list[Annotated[Whole, Field(ge=0)]] = []
+    tasks: list[str] = []
+    exchanges_per_day: Annotated[Whole, AfterValidator(_a_limit)] | None = None
+    seconds_per_day: Annotated[Real, AfterValidator(_a_limit)] | None = None
+    largest_update_norm: Annotated[Real, AfterValidator(_a_limit)] | None = None
+    minimum_records: Annotated[Whole, Field(ge=0)] = 0
+    privacy: Privacy | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Policy":
+        """Reads policy.yaml. Raises DocumentError, `FILE:LINE: what is wrong`, also where there is no such file."""
+        from fedlaw_flwr.document import Document
+
+        return Document.read(path).check(cls)
+
+    def check_message(self, message: Message, run: int, run_config: Mapping[str, Any], used: Used) -> None:
+        """What can be known before anything is trained. Raises Refused.
+
+        run and run_config are what the server says they are; `used` is what this silo counted.
+        """
+        kind = _kind(message)
+        if kind not in self.message_types:
+            raise Refused(f"messages of type {kind} are not answered, {', '.join(self.message_types)} are")
+        if self.runs and run not in self.runs:
+            raise Refused(f"run {run} is not among the runs allowed")
+        if self.tasks and run_config.get("task") not in self.tasks:
+            raise Refused("the run's task is not among the tasks allowed")
+        if self.exchanges_per_day is not None and used.exchanges >= self.exchanges_per_day:
+            raise Refused(f"{self.exchanges_per_day} exchanges in 24 h are used up")
+        if self.seconds_per_day is not None and used.seconds >= self.seconds_per_day:
+            raise Refused(f"{self.seconds_per_day:g} seconds in 24 h are used up")
+
+    def seconds_left(self, used: Used) -> float:
+        """How long an exchange may still train today."""
+        return float("inf") if self.seconds_per_day is None else self.seconds_per_day - used.seconds
+
+    def check_reply(self, message: Message, reply: Message) -> None:
+        """What is about to be sent in answer to this message. Raises Refused, which never says how far it was off."""
+        if self.minimum_records and _kind(message) != "query":  # what answers a query is made from no records
+            records = reply.content.metric_records.values()
+            counts = [record["num-examples"] for record in records if "num-examples" in record]
+            if not counts or not all(isinstance(n, int | float) and n >= self.minimum_records for n in counts):
+                raise Refused(f"not from the {self.minimum_records} records that minimum-records asks for")
+        if self.largest_update_norm is not None and (pair := update(message, reply)):
+            norm = update_norm(*pair)
+            if not norm <= self.largest_update_norm:  # nan is above any limit
+                raise Refused(f"the update's norm is above largest-update-norm={self.largest_update_norm:g}")
+
+
+def update(message: Message, reply: Message) -> tuple[ArrayRecord, ArrayRecord] | None:
+    """The model that came and the trained one about to be sent, None where the reply has no arrays.
+
+    Raises Refused for arrays that are not an update of the model received: one record on each side, the same keys and
+    shapes.
+    """
+    received, sent = list(message.content.array_records.values()), list(reply.content.array_records.values())
+    if not sent:
+        return None
+    if len(received) != 1 or len(sent) != 1 or _shapes(received[0]) != _shapes(sent[0]):
+        raise Refused("the reply's arrays are not an update of the model received")
+    return received[0], sent[0]
+
+
+def update_norm(received: ArrayRecord, sent: ArrayRecord) -> float:
+    """||theta - psi||, the l2 norm over all floating-point arrays, in float64; integer arrays are left out."""
+    total = 0.0
+    for key, array in sent.items():
+        psi = array.numpy()
+        if np.issubdtype(psi.dtype, np.inexact):
+            wide = np.result_type(psi.dtype, np.float64)
+            total += float(np.sum(np.abs(received[key].numpy().astype(wide) - psi.astype(wide)) ** 2))
+    return float(np.sqrt(total))
+
+
+def _kind(message: Message) -> str:
+    """train, evaluate or query; Flower's message types may go on after a dot."""
+    return message.metadata.message_type.partition(".")[0]
+
+
+def _shapes(record: ArrayRecord) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(array.shape) for key, array in record.items()}
