@@ -15,7 +15,8 @@ demo-hard: $(INSTALLED)
 	$(BIN)/fedlaw demo --hard
 
 # Five silos in containers, one hostile: images, keys, registration, a run, its verdict, and down again. Needs a Docker
-# engine with compose; where the default index holds torch for GPUs, name another: BUILD='TORCH_INDEX=...'.
+# engine with compose. On x86-64 PyPI's torch brings CUDA's libraries, gigabytes of them: with
+# make federation BUILD='TORCH_INDEX=URL' torch comes from another index, that of PyTorch's CPU wheels for one.
 federation: $(INSTALLED)
 	$(BIN)/fedlaw deploy init --drill deploy/federation.yaml
 	$(BIN)/fedlaw deploy containers build deploy/federation.yaml $(BUILD)
@@ -30,8 +31,9 @@ docker/compose.yml: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest
 
+# What cannot run here, containers without an engine for one, is named at the end with its reason.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -rs
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -122,6 +122,25 @@ def test_the_data_has_no_network_and_the_shipped_code_neither_key_nor_data():
     assert all(mount["read_only"] for mount in services["aachen-app"]["volumes"])
 
 
+def test_the_silo_s_policy_is_seen_by_its_data_s_container_alone():
+    services = compose(federation())["services"]
+    holders = {name for name, service in services.items() if any("policy.yaml" in one for one in sources(service))}
+    assert holders == {"aachen-data", "bonn-data", "cologne-data"}
+
+
+def test_packages_allowed_beside_the_image_s_own_are_told_to_the_shipped_code_s_container_alone():
+    services = compose(federation())["services"]
+    told = {name for name, service in services.items() if "FEDLAW_PACKAGES" in service.get("environment", {})}
+    assert told == {"aachen-app", "bonn-app", "cologne-app"}
+
+
+def test_in_a_silo_s_image_the_guard_is_found_before_flower_s_own_programs():
+    text = dockerfile("silo")
+    path = re.search(r"ENV PATH=(\S+)", text)
+    assert path and path[1].split(":")[:2] == ["/opt/fedlaw/guard", "/opt/fedlaw/bin"]
+    assert "RUN python -m fedlaw_flwr.silo.guard --install /opt/fedlaw/guard\nUSER" in text  # by root, for no one else
+
+
 def test_only_a_drill_s_silo_runs_the_image_with_the_attacks():
     services = compose(federation())["services"]
     images = {name: service["image"] for name, service in services.items() if name.endswith("-data")}
@@ -139,7 +158,7 @@ def test_an_institution_s_own_file_has_its_containers_and_nothing_of_anyone_else
         for mount in service["volumes"]
         if mount["type"] == "bind"
     }
-    assert binds == {"./ca.crt", "./node.key", "./silo.yaml", "/srv/bonn"}
+    assert binds == {"./ca.crt", "./node.key", "./silo.yaml", "./policy.yaml", "/srv/bonn"}
     assert not re.search("aachen|cologne|server.key|superlink:", as_yaml(document))
 
 
@@ -180,17 +199,30 @@ def test_the_demo_s_compose_file_is_in_step_with_its_federation():
     assert (ROOT / "docker" / "compose.yml").read_text() == made, "run `make docker/compose.yml`"
 
 
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
-def test_docker_compose_reads_it(tmp_path):
-    (tmp_path / "compose.yml").write_text(as_yaml(compose(federation())))
+COMPOSE_FILES = {
+    "server-and-silos": as_yaml(compose(federation())),
+    "server-alone": as_yaml(compose(federation(), [])),
+    "one-institution": as_yaml(compose(federation(), ["aachen"], server=False)),
+    "docker/compose.yml": (ROOT / "docker" / "compose.yml").read_text(),
+}
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES)
+@pytest.mark.parametrize("reader", ["docker-compose", "docker compose"])
+def test_compose_1_29_and_2_read_every_kind_of_file(tmp_path, reader, file):
+    command = reader.split()
+    if not shutil.which(command[0]) or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip(f"`{reader}` is not installed")
+    (tmp_path / "compose.yml").write_text(COMPOSE_FILES[file])
     done = subprocess.run(
-        ["docker-compose", "--file", str(tmp_path / "compose.yml"), "config", "--services"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, "--file", str(tmp_path / "compose.yml"), "config"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 4 + 3 * 3
+    written, understood = yaml.safe_load(COMPOSE_FILES[file]), yaml.safe_load(done.stdout)
+    for what in ("services", "networks", "volumes"):
+        assert set(understood.get(what, {})) == set(written[what])
+    for name, service in understood["services"].items():
+        assert len(service["volumes"]) == len(written["services"][name]["volumes"]), name
 
 
 def test_the_proxy_lets_through_what_a_supernode_calls_and_nothing_else_flower_serves():

@@ -1,12 +1,16 @@
 """From federation.yaml to certificates, keys, package and bundle: what is made, kept and refused."""
 
+import re
 import stat
 import subprocess
 import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
+import typer
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -14,13 +18,17 @@ from typer.testing import CliRunner
 
 from fedlaw_flwr.cli import app
 from fedlaw_flwr.deploy.certificates import check_certificates, fingerprint, load_public_key
+from fedlaw_flwr.deploy.control import as_toml
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
+from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preflight import feasibility, inspect, node_keys, private_modes
-from fedlaw_flwr.deploy.preparation import accept, init, join, render, rotate
+from fedlaw_flwr.deploy.preparation import accept, forget_replaced, init, join, render, rotate
 from fedlaw_flwr.document import DocumentError
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.silo.packages import own_digest
+from fedlaw_flwr.silo.policy import Policy
 
 TEXT = """\
 name: clinics
@@ -74,6 +82,7 @@ def mode(path: Path) -> int:
         ("  num-rounds: 3", "  num-rounds: 2.5", 7, "num-rounds=2.5"),
         ("  num-rounds: 3", "  attack: lie", 7, "a run configuration never makes a real silo attack"),
         ("  max-byzantine: 1", "  max-byzantine: 2", 8, "2b+2 <= n is needed"),
+        ("  max-byzantine: 1", "  max-byzantine: 1\n  strategy: bulyan", 6, "bulyan with f=1 needs n >= 4f + 3 = 7"),
         ("  max-byzantine: 1", "  bta: 1", 8, "bta: there is no such setting; did you mean 'beta'?"),
         ("run:", "name: other\nrun:", 6, "name is said twice, first in line 1"),
         ("silos:", "silos: [", 10, "no YAML"),
@@ -161,11 +170,60 @@ def test_init_again_touches_nothing(federation, folder):
     assert before == {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
-def test_half_an_authority_is_refused(federation, folder):
+def test_an_authority_whose_certificate_alone_is_lost_is_not_replaced(federation, folder):
     init(federation, folder)
     folder.ca_certificate.unlink()
-    with pytest.raises(FileExistsError, match="without its partner"):
+    with pytest.raises(FileExistsError, match=r"ca\.key is there without ca\.crt: put ca\.crt back"):
         init(federation, folder)
+    folder.ca_key.unlink()
+    with pytest.raises(FileExistsError, match=r"server\.crt is there without ca\.crt"):
+        init(federation, folder)
+
+
+def test_the_authority_s_key_is_needed_to_sign_and_for_nothing_else(file, federation, folder, tmp_path):
+    init(federation, folder)
+    folder.ca_key.rename(tmp_path / "ca.key")
+    done = init(federation, folder, drill=True)
+    assert folder.ca_certificate in done.kept and folder.ca_key not in done.kept
+    assert all(finding.ok for finding in check_certificates(federation, folder))
+    for path in (folder.server_certificate, folder.server_key):
+        path.unlink()
+    told = CliRunner().invoke(app, ["deploy", "init", str(file)]).exception
+    assert isinstance(told, FileNotFoundError) and "ca.key is needed to sign the server's certificate" in str(told)
+    (tmp_path / "ca.key").rename(folder.ca_key)
+    assert init(federation, folder).made == [folder.server_certificate, folder.server_key]
+    assert all(finding.ok for finding in check_certificates(federation, folder))
+
+
+def test_another_authority_s_key_signs_nothing(federation, folder, tmp_path):
+    init(federation, folder)
+    other = FederationFolder(tmp_path / "other")
+    init(federation, other)
+    folder.ca_key.write_bytes(other.ca_key.read_bytes())
+    for path in (folder.server_certificate, folder.server_key):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"ca\.key is not the key of ca\.crt beside it"):
+        init(federation, folder)
+
+
+@pytest.mark.parametrize("lost", ["server.crt", "server.key"])
+def test_half_a_server_s_certificate_is_one_sentence(federation, folder, lost):
+    init(federation, folder)
+    (folder.path / lost).unlink()
+    with pytest.raises(FileExistsError, match=r"server\.(crt|key) is there without its partner: put that back"):
+        init(federation, folder)
+
+
+@pytest.mark.parametrize("first", ["accept", "render", "init"])
+def test_the_folder_is_its_owner_s_alone_whatever_makes_it(federation, folder, tmp_path, first):
+    _, sent = join("aachen", tmp_path / "sent")
+    {
+        "accept": lambda: accept(federation, folder, "aachen", sent),
+        "render": lambda: render(federation, folder),
+        "init": lambda: init(federation, folder),
+    }[first]()
+    made = [folder.path, *(path for path in folder.path.rglob("*") if path.is_dir())]
+    assert [mode(path) for path in made] == [0o700] * len(made)
 
 
 def test_a_silos_key_is_the_one_ssh_keygen_would_show(tmp_path):
@@ -224,14 +282,56 @@ def test_rotate_replaces_one_silos_key_and_keeps_the_old_one(federation, folder,
     _, sent = join("aachen", tmp_path / "new")
     rotate(federation, folder, "aachen", sent)
     assert load_public_key(folder.public_key("aachen")) == load_public_key(sent)
+    assert folder.here(["aachen", "bonn"]) == ["bonn"]  # its private key is where it was made
 
 
-def test_a_rotation_that_is_refused_leaves_the_key_in_place(federation, folder):
+def test_a_rotation_that_is_refused_or_breaks_off_leaves_the_pair_in_place(federation, folder, monkeypatch):
     init(federation, folder, drill=True)
-    before = folder.public_key("aachen").read_bytes()
+    before = {path.name: path.read_bytes() for path in folder.silo("aachen").iterdir()}
     with pytest.raises(ValueError, match="key of bonn already"):
         rotate(federation, folder, "aachen", folder.public_key("bonn"))
-    assert folder.public_key("aachen").read_bytes() == before
+    assert before == {path.name: path.read_bytes() for path in folder.silo("aachen").iterdir()}
+
+    def full(path, content):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("fedlaw_flwr.deploy.certificates.write_new", full)  # the private half is written by then
+    with pytest.raises(OSError, match="No space left"):
+        rotate(federation, folder, "aachen", None)
+    assert before == {path.name: path.read_bytes() for path in folder.silo("aachen").iterdir()}
+
+
+def test_a_replaced_key_is_looked_at_while_it_is_kept_and_deleted_when_it_is_off_the_server(federation, folder):
+    init(federation, folder, drill=True)
+    rotate(federation, folder, "aachen", None)
+    rotate(federation, folder, "aachen", None)
+    old = folder.replaced("aachen")
+    assert sorted(path.name.partition(".until-")[0] for path in old) == ["node.key"] * 2 + ["node.pub"] * 2
+    (private,) = [path for path in old if path.name.startswith("node.key")][:1]
+    private.chmod(0o644)
+    assert [finding.what for finding in private_modes(folder) if not finding.ok] == [
+        f"{private} has mode 0644: others can read it; chmod 600 {private}"
+    ]
+    assert forget_replaced(folder, "aachen") == old
+    assert sorted(path.name for path in folder.silo("aachen").iterdir()) == ["node.key", "node.pub"]
+
+
+def test_the_compose_file_has_the_server_and_the_silos_whose_private_key_is_here(federation, folder, tmp_path):
+    init(federation, folder)
+    _, sent = join("aachen", tmp_path)
+    accept(federation, folder, "aachen", sent)
+    render(federation, folder)
+    server = {"superlink", "server-app", "proxy", "metrics"}
+    assert services(folder) == server
+    assert "node.key" not in (folder.path / "compose.yml").read_text()
+    init(federation, folder, drill=True)  # aachen's key was made on its own machine and stays there
+    render(federation, folder)
+    own = {f"{silo}-{part}" for silo in ("bonn", "celle", "dresden") for part in ("node", "app", "data")}
+    assert services(folder) == server | own
+
+
+def services(folder: FederationFolder) -> set[str]:
+    return set(yaml.safe_load((folder.path / "compose.yml").read_text())["services"])
 
 
 def test_render_again_changes_nothing_and_an_edit_changes_what_it_says(file, federation, folder):
@@ -239,10 +339,63 @@ def test_render_again_changes_nothing_and_an_edit_changes_what_it_says(file, fed
     assert render(federation, folder)
     assert render(federation, folder) == []
     file.write_text(TEXT.replace("num-rounds: 3", "num-rounds: 7"))
-    assert render(Federation.read(file), folder) == [folder.package / "pyproject.toml"]
+    assert render(Federation.read(file), folder) == []  # told when a run is submitted, and to nobody before
+    file.write_text(TEXT.replace("    task: breast_cancer", "    task: digits"))
+    assert render(Federation.read(file), folder) == [folder.silo("bonn") / "silo.yaml"]
 
 
-def test_the_package_is_two_fixed_modules_and_the_runs_settings(federation, folder):
+def test_render_writes_a_silos_policy_once_and_never_again(federation, folder):
+    init(federation, folder)
+    render(federation, folder)
+    policy = folder.silo("bonn") / "policy.yaml"
+    assert Policy.read(policy) == Policy()
+    policy.write_text("exchanges-per-day: 7\n")
+    assert render(federation, folder) == []
+    assert Policy.read(policy).exchanges_per_day == 7
+
+
+def test_every_line_of_the_first_policy_is_allowed_once_its_comment_sign_is_off(federation, folder, tmp_path):
+    render(federation, folder)
+    lines = (folder.silo("bonn") / "policy.yaml").read_text().splitlines()
+    shown = [line.removeprefix("# ") if re.match(r"# +[a-z-]+:", line) else line for line in lines]
+    (tmp_path / "policy.yaml").write_text("\n".join(shown))
+    policy = Policy.read(tmp_path / "policy.yaml")
+    assert {name for name in Policy.model_fields if getattr(policy, name) == getattr(Policy(), name)} == {
+        "message_types"
+    }
+    assert policy.privacy is not None and policy.privacy.delta == 1e-5
+
+
+def test_two_federations_render_the_same_package(federation, folder, tmp_path):
+    text = TEXT.replace("name: clinics", "name: others").replace("  num-rounds: 3", "  num-rounds: 9\n  beta: 0.5")
+    (tmp_path / "others.yaml").write_text(text)
+    others = FederationFolder(tmp_path / "others")
+    render(federation, folder)
+    render(Federation.read(tmp_path / "others.yaml"), others)
+    one, other = (
+        {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        for place in (folder.package, others.package)
+    )
+    assert one == other and len(one) == 4
+
+
+def test_a_run_is_submitted_with_what_the_federation_changes_of_the_packages_defaults(federation):
+    from flwr.common.config import parse_config_args
+
+    defaults = Settings().as_config()
+    told = run_config(federation, {"buffers": """(^|\\.)"it's"$ {a b} = ü🙂\t""", "rfa-nu": 1e-7})
+    assert {key for key in told if key not in ("buffers", "rfa-nu")} == {
+        *("num-rounds", "max-byzantine", "num-silos", "drills"),
+    }
+    # As Flower's own command reads what `Control.submit` writes.
+    text = " ".join(f"{key}={as_toml(value)}" for key, value in told.items())
+    assert parse_config_args([text]) == told
+    assert Settings.read({**defaults, **told}) == federation.settings(
+        {"buffers": told["buffers"], "rfa-nu": told["rfa-nu"]}
+    )
+
+
+def test_the_package_is_two_fixed_modules_and_the_default_of_every_setting(federation, folder):
     import tomllib
 
     from fedlaw_flwr.deploy import served
@@ -253,7 +406,7 @@ def test_the_package_is_two_fixed_modules_and_the_runs_settings(federation, fold
     assert (app_folder / "fedlaw_deployed" / "client.py").read_text() == dispatch.SOURCE.read_text()
     assert (app_folder / "fedlaw_deployed" / "server.py").read_text() == served.SOURCE.read_text()
     tool = tomllib.loads((app_folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
-    assert Settings.read(tool["config"]) == federation.settings()
+    assert tool["config"] == Settings().as_config()
     assert tool["components"] == {"serverapp": "fedlaw_deployed.server:app", "clientapp": "fedlaw_deployed.client:app"}
 
 
@@ -274,7 +427,9 @@ def test_what_ships_to_a_silo_needs_flower_and_the_standard_library_alone(federa
 def test_the_rendered_silo_file_reads_back_as_the_silos_configuration(federation, folder):
     render(federation, folder)
     for silo in federation.silos:
-        assert SiloConfig.read(folder.silo(silo.name) / "silo.yaml") == federation.silo_config(silo.name)
+        policy = str(folder.silo(silo.name) / "policy.yaml")
+        expected = federation.silo_config(silo.name).model_copy(update={"policy": policy})
+        assert SiloConfig.read(folder.silo(silo.name) / "silo.yaml") == expected
 
 
 def test_a_bundle_holds_no_key_and_nothing_of_another_silo(file, federation, folder):
@@ -283,7 +438,8 @@ def test_a_bundle_holds_no_key_and_nothing_of_another_silo(file, federation, fol
     assert done.exit_code == 0, done.output
     with tarfile.open(folder.path / "bundles" / "bonn.tar.gz") as archive:
         content = {name.partition("/")[2]: archive.extractfile(name).read().decode() for name in archive.getnames()}
-    assert sorted(content) == ["README.md", "ca.crt", "compose.yml", "silo.yaml"]
+    assert sorted(content) == ["README.md", "ca.crt", "compose.yml", "policy.yaml", "silo.yaml"]
+    assert own_digest() in content["README.md"]
     everything = "\n".join(content.values())
     assert "PRIVATE KEY" not in everything
     for other in ("aachen", "celle", "dresden"):
@@ -322,8 +478,9 @@ def test_preflight_names_silos_without_a_key_and_two_with_one(federation, folder
     init(federation, folder, drill=True)
     assert node_keys(federation, folder)[0].ok
     folder.public_key("bonn").write_bytes(folder.public_key("aachen").read_bytes())
-    (finding,) = node_keys(federation, folder)
-    assert "bonn and aachen have one key" in finding.what
+    same, alone = node_keys(federation, folder)
+    assert "bonn and aachen have one key" in same.what
+    assert "bonn/node.key does not belong to the node.pub beside it" in alone.what
 
 
 def test_preflight_refuses_more_drills_than_the_run_withstands(file):
@@ -339,6 +496,19 @@ def test_preflight_says_when_nobody_listens(file, federation, folder):
     assert not findings[-1].ok and "127.0.0.1:1 cannot be reached" in findings[-1].what
     result = CliRunner().invoke(app, ["preflight", str(file)])
     assert result.exit_code == 1 and "WRONG" in result.output
+
+
+def test_every_command_on_the_operators_page_exists():
+    page = (Path(__file__).parents[1] / "docs" / "deploying.md").read_text()
+    group = typer.main.get_command(app)
+    named = re.findall(r"(?:^|`|&& )fedlaw ((?:[a-z-]+ ?)+)", page, re.M)
+    assert len(named) > 30
+    for words in (line.split() for line in named):
+        command = group
+        while words and isinstance(command, click.Group):
+            assert words[0] in command.commands, f"fedlaw {' '.join(words)}"
+            command = command.commands[words.pop(0)]
+        assert not isinstance(command, click.Group)
 
 
 def test_one_run_may_change_settings_but_not_what_the_federation_says(federation):

@@ -3,33 +3,34 @@
 import base64
 import hashlib
 import ipaddress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedlaw_flwr.deploy.federation import Federation, is_address
 from fedlaw_flwr.deploy.folder import FederationFolder, write_new, write_private
+from fedlaw_flwr.findings import Finding, ok, wrong
 
 _CURVE = ec.SECP384R1()  # the curve Flower's node authentication takes
 _CA_YEARS, _SERVER_YEARS = 10, 1
 
 
 def make_authority(federation: Federation, folder: FederationFolder) -> bool:
-    """Makes the CA's key and self-signed certificate, unless both are there; whether it did.
+    """Makes the CA's key and self-signed certificate, unless the certificate is there; whether it did.
 
-    Raises FileExistsError where only one of them is: half an authority is somebody's accident.
+    The key may be elsewhere: only `make_server_certificate` needs it, to sign. Raises FileExistsError where the
+    certificate alone is missing: silos trust it already, and another one would not be theirs.
     """
-    present = [path for path in (folder.ca_key, folder.ca_certificate) if path.exists()]
-    if len(present) == 2:
+    if folder.ca_certificate.exists():
         return False
-    if present:
-        raise FileExistsError(f"{present[0]} is there without its partner: restore both, or move it away")
+    for path in (folder.ca_key, folder.server_certificate):
+        if path.exists():
+            raise FileExistsError(f"{path} is there without ca.crt: put ca.crt back, or move {path.name} away")
     key = ec.generate_private_key(_CURVE)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation.name} federation CA")])
     certificate = (
@@ -44,11 +45,23 @@ def make_authority(federation: Federation, folder: FederationFolder) -> bool:
 
 
 def make_server_certificate(federation: Federation, folder: FederationFolder) -> bool:
-    """Makes the server's key and a certificate for all the federation's names, unless both are there."""
-    if folder.server_key.exists() and folder.server_certificate.exists():
+    """Makes the server's key and a certificate for all the federation's names, unless both are there.
+
+    Raises FileExistsError where one of them is alone, FileNotFoundError where the CA's key, which signs, is not here,
+    ValueError where it is another CA's.
+    """
+    present = [path for path in (folder.server_key, folder.server_certificate) if path.exists()]
+    if len(present) == 2:
         return False
+    if present:
+        raise FileExistsError(f"{present[0]} is there without its partner: put that back, or move this away")
+    if not folder.ca_key.exists():
+        what = "is needed to sign the server's certificate: put it there, run this again, and take it away again"
+        raise FileNotFoundError(f"{folder.ca_key} {what}")
     authority = x509.load_pem_x509_certificate(folder.ca_certificate.read_bytes())
     ca_key = _load_private(folder.ca_key)
+    if ca_key.public_key() != authority.public_key():
+        raise ValueError(f"{folder.ca_key} is not the key of ca.crt beside it: silos would not trust what it signs")
     key = ec.generate_private_key(_CURVE)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, federation.superlink.host[:64])])
     names = [
@@ -101,19 +114,26 @@ def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A silo's private key as Flower takes it. Raises ValueError for anything but ECDSA P-384 without a passphrase."""
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the last two: it has a passphrase
+        raise ValueError(f"{path} is no OpenSSH private key without a passphrase: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise ValueError(f"{path}: an ECDSA key on P-384 is needed, as `fedlaw join` makes it")
+    return key
+
+
 def fingerprint(path: Path) -> str:
-    """SHA256 of a public key in the words of `ssh-keygen -l`, to be compared over another channel."""
-    blob = load_public_key(path).public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    digest = hashlib.sha256(base64.b64decode(blob.split()[1])).digest()
+    """SHA256 of the public key in this file in the words of `ssh-keygen -l`, to be compared over another channel."""
+    return public_fingerprint(load_public_key(path))
+
+
+def public_fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """SHA256 of a public key in the words of `ssh-keygen -l`."""
+    digest = hashlib.sha256(base64.b64decode(public_key_line(key).split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing a check found: whether it is right, what was looked at, and what to do."""
-
-    ok: bool
-    what: str
 
 
 def check_certificates(federation: Federation, folder: FederationFolder, now: datetime | None = None) -> list[Finding]:
@@ -121,42 +141,47 @@ def check_certificates(federation: Federation, folder: FederationFolder, now: da
     now = now or datetime.now(UTC)
     for path in (folder.ca_certificate, folder.server_certificate, folder.server_key):
         if not path.exists():
-            return [Finding(False, f"{path} is missing: `fedlaw deploy init` makes it")]
+            return [wrong(f"{path} is missing: `fedlaw deploy init` makes it")]
     authority = x509.load_pem_x509_certificate(folder.ca_certificate.read_bytes())
     server = x509.load_pem_x509_certificate(folder.server_certificate.read_bytes())
     found = [_signed(server, authority, folder), _same_key(server, folder)]
     held = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     names = {str(name.value) for name in held}
     lacking = [name for name in federation.names if name not in names]
-    renew = (
-        f"move {folder.server_certificate.name} and {folder.server_key.name} away and run `fedlaw deploy init` again"
-    )
+    renew = "move server.crt and server.key away, put ca.key there and run `fedlaw deploy init` again"
     if lacking:
-        found.append(Finding(False, f"the server's certificate does not hold {', '.join(lacking)}: {renew}"))
+        found.append(wrong(f"the server's certificate does not hold {', '.join(lacking)}: {renew}"))
     else:
-        found.append(Finding(True, f"the server's certificate holds {', '.join(federation.names)}"))
-    for what, certificate in (("CA", authority), ("server", server)):
-        left = int((certificate.not_valid_after_utc - now) / timedelta(days=1))
-        begun = certificate.not_valid_before_utc <= now
-        state = f"valid for {left} more days" if certificate.not_valid_after_utc >= now else f"expired {-left} days ago"
-        advice = "" if left >= 30 and begun else f": {renew}" if begun else ": this machine's clock is behind"
-        found.append(Finding(left >= 30 and begun, f"the {what}'s certificate is {state}{advice}"))
-    return found
+        found.append(ok(f"the server's certificate holds {', '.join(federation.names)}"))
+    renew_all = "move ca.* and server.* away, run `fedlaw deploy init`, and give every silo the new ca.crt"
+    return [*found, check_dates("CA", authority, renew_all, now), check_dates("server", server, renew, now)]
+
+
+def check_dates(whose: str, certificate: x509.Certificate, renew: str, now: datetime | None = None) -> Finding:
+    """Whether a certificate is valid for a month and more; `renew` is what to do where it is not."""
+    now = now or datetime.now(UTC)
+    left = int((certificate.not_valid_after_utc - now) / timedelta(days=1))
+    begun = certificate.not_valid_before_utc <= now
+    state = f"valid for {left} more days" if certificate.not_valid_after_utc >= now else f"expired {-left} days ago"
+    if not begun:
+        return wrong(f"the {whose}'s certificate is not valid yet: this machine's clock is behind")
+    if left < 30:
+        return wrong(f"the {whose}'s certificate is {state}: {renew}")
+    return ok(f"the {whose}'s certificate is {state}")
 
 
 def _signed(server: x509.Certificate, authority: x509.Certificate, folder: FederationFolder) -> Finding:
     try:
         server.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
-        return Finding(False, f"{folder.server_certificate} was not signed by {folder.ca_certificate}")
-    return Finding(True, "the server's certificate was signed by the federation's CA")
+        return wrong(f"{folder.server_certificate} was not signed by {folder.ca_certificate}")
+    return ok("the server's certificate was signed by the federation's CA")
 
 
 def _same_key(server: x509.Certificate, folder: FederationFolder) -> Finding:
-    same = _load_private(folder.server_key).public_key() == server.public_key()
-    return Finding(
-        same, "the server's key and certificate " + ("belong together" if same else "do not belong together")
-    )
+    if _load_private(folder.server_key).public_key() != server.public_key():
+        return wrong("the server's key and certificate do not belong together")
+    return ok("the server's key and certificate belong together")
 
 
 def _unsigned(

@@ -1,13 +1,17 @@
 """`fedlaw deploy ...`, `fedlaw join`, `fedlaw preflight`, `fedlaw silo`, `fedlaw metrics`: the operators' commands."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from fedlaw_flwr.deploy.console import Archive, Changes, File, SiloName, console, follow_run
+from fedlaw_flwr.deploy.console import read as _read
+from fedlaw_flwr.deploy.console import say as _say
+from fedlaw_flwr.deploy.container_commands import containers
 
 if TYPE_CHECKING:
     from fedlaw_flwr.deploy.federation import Federation
@@ -17,12 +21,7 @@ if TYPE_CHECKING:
 deploy = typer.Typer(help="A federation of real silos from one federation.yaml.", no_args_is_help=True)
 local = typer.Typer(help="The same federation as processes on this machine.", no_args_is_help=True)
 deploy.add_typer(local, name="local")
-containers = typer.Typer(help="The same federation as containers on this machine.", no_args_is_help=True)
 deploy.add_typer(containers, name="containers")
-_console = Console()
-
-File = Annotated[Path, typer.Argument(help="The federation's YAML file.", metavar="FEDERATION.YAML")]
-SiloName = Annotated[str, typer.Argument(help="The silo's name in federation.yaml.", metavar="SILO")]
 
 
 @deploy.command()
@@ -82,24 +81,41 @@ def rotate(
     silo: SiloName,
     key: Annotated[Path | None, typer.Argument(help="The new .pub file it sent; none in a drill.")] = None,
 ) -> None:
-    """Replaces one silo's key; the old one is kept until it is unregistered, and told."""
+    """Replaces one silo's key; the old one is kept until `reregister` takes it off the server and deletes it."""
     from fedlaw_flwr.deploy.certificates import fingerprint
     from fedlaw_flwr.deploy.preparation import rotate as replace
 
     federation, folder = _read(file)
     old = replace(federation, folder, silo, key)
     _say(f"{silo}: {fingerprint(folder.public_key(silo))} replaces {fingerprint(old)}")
-    _say(f"On the server: `fedlaw deploy reregister {file} {silo}`, then restart that silo's node.")
+    _say("The server takes the old one until `reregister`:")
+    _say(f"  fedlaw deploy containers reregister {file} {silo}")
+    _say(f"  fedlaw deploy reregister {file} {silo}    # without containers")
 
 
 @deploy.command()
 def reregister(file: File, silo: SiloName) -> None:
-    """Takes a silo's old key off the running local SuperLink and registers the one in the folder."""
+    """After `rotate`: takes the old key off the local SuperLink, registers the new one, deletes the old one here."""
+    from fedlaw_flwr.deploy.preparation import forget_replaced
+
     federation, folder = _read(file)
     control = _local(federation, folder).control()
     control.unregister(silo)
     control.register({silo: str(folder.public_key(silo))})
+    forget_replaced(folder, silo)
     _say(f"{silo} is registered with its new key; whoever holds the old one is refused")
+    _say(f"`fedlaw deploy local restart {file} {silo}` starts its node with it.")
+
+
+@deploy.command()
+def unregister(file: File, silo: SiloName) -> None:
+    """For a silo that leaves: takes its key off the local SuperLink and deletes it here."""
+    from fedlaw_flwr.deploy.preparation import forget
+
+    federation, folder = _read(file)
+    _local(federation, folder).control().unregister(silo)
+    forget(folder, silo)
+    _say(f"{silo} is off the server; take it out of {file} too, then `fedlaw deploy render {file}`")
 
 
 @deploy.command()
@@ -111,10 +127,37 @@ def bundle(file: File, silo: SiloName) -> None:
 
 
 @deploy.command()
-def run(
-    file: File,
-    settings: Annotated[list[str] | None, typer.Argument(help="name=value, changed for this run alone.")] = None,
+def package_digest(
+    app: Annotated[
+        Path | None,
+        typer.Argument(help="A .fab file or an app's folder; none: what this fedlaw renders.", metavar="APP"),
+    ] = None,
 ) -> None:
+    """Prints the digest by which silos allow a package: the same however and whenever it was packed."""
+    from fedlaw_flwr.silo.packages import digest_of, own_digest
+
+    print(own_digest() if app is None else digest_of(app))
+
+
+@deploy.command()
+def rehearse(
+    silo: Annotated[Path, typer.Argument(help="The silo.yaml of a tabular silo.", metavar="SILO.YAML")],
+    folder: Annotated[Path, typer.Option(help="Where it goes; must not be there yet.")] = Path("rehearsal"),
+    silos: Annotated[int, typer.Option(help="How many silos the records are dealt to.")] = 5,
+    mislabelled: Annotated[int, typer.Option(help="How many of them have wrong classes, on purpose.")] = 1,
+) -> None:
+    """An institution alone: deals its records to a federation of silos on this machine, one of them mislabelled."""
+    from fedlaw_flwr.deploy.rehearsal import rehearse as deal
+    from fedlaw_flwr.silo.config import SiloConfig
+
+    file = deal(SiloConfig.read(silo), folder, silos, mislabelled)
+    _say(f"wrote {file}. Now:")
+    for command in ("init --drill", "local up", "run", "local down"):
+        _say(f"  fedlaw deploy {command} {file}")
+
+
+@deploy.command()
+def run(file: File, settings: Changes = None) -> None:
     """Submits one run to the local federation, follows it, and prints the verdict."""
     from fedlaw_flwr.settings import parsed
 
@@ -133,6 +176,32 @@ def prune(file: File) -> None:
         _say(f"removed {path}")
 
 
+@deploy.command()
+def backup(
+    file: File, out: Annotated[Path, typer.Argument(help="The .tar.gz to write; it must not be there yet.")]
+) -> None:
+    """One archive of the local federation, running or not: database, registrations, certificates, keys, run folders."""
+    from fedlaw_flwr.deploy.backup import write_backup
+
+    count = write_backup(out, file, _local(*_read(file)).parts())
+    _say(f"{count} files in {out}; there are keys among them: keep it as you keep those")
+
+
+@deploy.command()
+def restore(file: File, archive: Archive) -> None:
+    """Puts a backup back where a local federation looks for it; nothing that exists is overwritten."""
+    from fedlaw_flwr.deploy.backup import read_backup
+    from fedlaw_flwr.deploy.preparation import render as make
+
+    federation, folder = _read(file)
+    processes = _local(federation, folder)
+    if processes.pid("superlink"):
+        raise ValueError(f"the SuperLink is running: `fedlaw deploy local down {file}` first")
+    count = len(read_backup(archive, processes.parts()))
+    make(federation, folder)
+    _say(f"restored {count} files; `fedlaw deploy local up {file}` starts the federation")
+
+
 @local.command()
 def up(file: File) -> None:
     """SuperLink with TLS and node keys, and three processes a silo; returns when every silo is online."""
@@ -141,6 +210,16 @@ def up(file: File) -> None:
     processes.up()
     _say(f"{len(federation.silos)} silos are online at 127.0.0.1:{federation.superlink.port}; logs in {processes.path}")
     _say(f"`fedlaw deploy run {file}` runs; `fedlaw deploy local down {file}` ends every process.")
+
+
+@local.command()
+def restart(file: File, silo: SiloName) -> None:
+    """Ends the three processes of one silo and starts them anew, with the key that is in the folder now."""
+    federation, folder = _read(file)
+    if not folder.here([silo]):
+        raise ValueError(f"silo {silo!r}: there is no {folder.private_key(silo)}")
+    _local(federation, folder).restart_silo(silo)
+    _say(f"{silo} is online")
 
 
 @local.command()
@@ -165,7 +244,7 @@ def status(file: File) -> None:
         pid = processes.pid(name)
         node = seen.get(name.removesuffix("-node"), "-") if name.endswith("-node") else ""
         table.add_row(name, str(pid) if pid else "[red]not running[/]", node)
-    _console.print(table)
+    console.print(table)
 
 
 @local.command()
@@ -183,55 +262,6 @@ def logs(
     print("\n".join(text.splitlines()[-lines:]))
 
 
-@containers.command()
-def build(
-    file: File,
-    arguments: Annotated[list[str] | None, typer.Argument(help="The Dockerfiles' arguments: TORCH_INDEX=…")] = None,
-) -> None:
-    """Builds the server's and the silos' images from this checkout."""
-    from fedlaw_flwr.deploy.containers import Containers
-
-    pairs = [argument.partition("=") for argument in arguments or []]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise ValueError(f"{wrong[0]!r}: an argument is written NAME=value")
-    Containers(*_read(file)).build({name: value for name, _, value in pairs})
-
-
-@containers.command(name="up")
-def containers_up(file: File) -> None:
-    """Starts server and silos by docker-compose, registers every silo's key, returns when all are online."""
-    from fedlaw_flwr.deploy.containers import Containers
-
-    federation, folder = _read(file)
-    Containers(federation, folder).up()
-    _say(f"{len(federation.silos)} silos are online; docker-compose logs tells the rest")
-
-
-@containers.command(name="run")
-def containers_run(
-    file: File,
-    settings: Annotated[list[str] | None, typer.Argument(help="name=value, changed for this run alone.")] = None,
-) -> None:
-    """Submits one run to the containers, follows it, and prints the verdict."""
-    from fedlaw_flwr.deploy.containers import Containers
-    from fedlaw_flwr.settings import parsed
-
-    federation, folder = _read(file)
-    changed = federation.changed(parsed(settings or []))
-    follow_run(federation, changed, lambda show: Containers(federation, folder).run(show, changed))
-
-
-@containers.command(name="down")
-def containers_down(
-    file: File,
-    volumes: Annotated[bool, typer.Option("--volumes", help="The SuperLink's database and runs too.")] = False,
-) -> None:
-    """Takes containers and networks away; the database and the run folders stay unless --volumes."""
-    from fedlaw_flwr.deploy.containers import Containers
-
-    Containers(*_read(file)).down(volumes)
-
-
 def join(
     silo: Annotated[str, typer.Argument(help="The name the federation knows this silo by.", metavar="SILO")],
     folder: Annotated[Path, typer.Option(help="Where the keys go.")] = Path(),
@@ -247,17 +277,29 @@ def join(
 
 
 def preflight(
-    file: File,
+    file: Annotated[Path, typer.Argument(help="federation.yaml at the server, silo.yaml at a silo.", metavar="FILE")],
     offline: Annotated[bool, typer.Option("--offline", help="Do not try to reach the server.")] = False,
+    server: Annotated[str, typer.Option(help="HOST:PORT, for a silo.yaml with no compose.yml beside it.")] = "",
 ) -> None:
-    """Looks at what can be wrong before a run: settings, certificates, keys, ports, data paths, versions, reach."""
-    from fedlaw_flwr.deploy.preflight import inspect
+    """Looks at what can be wrong before a run, or before a silo joins; exit code 1 if anything is wrong.
 
-    findings = inspect(*_read(file), online=not offline)
+    At the server: settings, certificates, keys, ports, data paths, versions, reach. At a silo: its key, the CA's
+    certificate, data path, policy, version, reach.
+    """
+    from fedlaw_flwr.deploy.silo_preflight import inspect_silo, is_silo_file
+
+    if is_silo_file(file):
+        findings = inspect_silo(file, server, online=not offline)
+    else:
+        from fedlaw_flwr.deploy.preflight import inspect
+
+        if server:
+            raise ValueError("--server is for a silo.yaml: federation.yaml says where the server is")
+        findings = inspect(*_read(file), online=not offline)
+    marks = {"ok": "[green]ok   [/]", "wrong": "[red]WRONG[/]", "note": "[yellow]note [/]"}
     for finding in findings:
-        _console.print(f"{'[green]ok  [/]' if finding.ok else '[red]WRONG[/]'} {finding.what}", highlight=False)
-    wrong = sum(not finding.ok for finding in findings)
-    if wrong:
+        _say(f"{marks[finding.kind]} {escape(finding.what)}")
+    if any(finding.kind == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 
@@ -288,39 +330,7 @@ def metrics(
     serve(runs, host, port)
 
 
-def follow_run(
-    federation: "Federation", changed: dict[str, Any], go: Callable[[Callable[[dict[str, object]], None]], Path]
-) -> None:
-    """Shows a run live and prints its verdict, each silo's last weight and where its folder is."""
-    from fedlaw_flwr.runs.folder import read_events
-    from fedlaw_flwr.runs.screen import LiveRun, verdict_table
-    from fedlaw_flwr.runs.verdict import verdict, weights_of
-
-    settings = federation.settings(changed)
-    with LiveRun(_console, settings.strategy, settings.num_rounds) as live:
-        folder = go(live.show)
-    events = list(read_events(folder))
-    _console.print()
-    _console.print(verdict_table([verdict(events)], f"{federation.name}: {len(federation.silos)} silos"))
-    last = [weights_of(event) for event in events if event["kind"] == "round" and event.get("weights")]
-    for name, weight in sorted((last[-1] if last else {}).items()):
-        _say(f"  {name}: weight {weight:.3f}{' (a drill)' if name in federation.drills else ''}")
-    _say(f"run folder: {folder}")
-
-
-def _read(file: Path) -> "tuple[Federation, FederationFolder]":
-    from fedlaw_flwr.deploy.federation import Federation
-    from fedlaw_flwr.deploy.folder import FederationFolder
-
-    federation = Federation.read(file)
-    return federation, FederationFolder.beside(file, federation.name)
-
-
 def _local(federation: "Federation", folder: "FederationFolder") -> "LocalFederation":
     from fedlaw_flwr.deploy.local import LocalFederation
 
     return LocalFederation(federation, folder)
-
-
-def _say(text: str) -> None:
-    _console.print(text, soft_wrap=True, highlight=False)

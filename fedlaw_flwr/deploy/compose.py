@@ -7,15 +7,21 @@ from typing import Any
 
 import yaml
 
-from fedlaw_flwr.deploy import proxy
+from fedlaw_flwr.deploy import proxy, served
 from fedlaw_flwr.deploy.federation import Federation, Silo
+from fedlaw_flwr.deploy.preparation import POLICY
+from fedlaw_flwr.silo.guard import PACKAGES
 
 Service = dict[str, Any]
 
 USER = 49999
 """Who the containers run as where FEDLAW_USER (uid:gid) names nobody else: the number Flower's own images use."""
 
-_NODE_PORT, _METRICS_PORT = 9094, 9100
+METRICS_PORT = 9100
+"""Where the metrics' container is reached on the server's machine, unless FEDLAW_METRICS_PORT says otherwise."""
+
+_NODE_PORT = 9094
+_INITIAL = "/etc/fedlaw/initial.safetensors"
 _HEAD = """\
 # A federation as containers, for docker-compose 1.29 and `docker compose` v2. Made by `fedlaw deploy render`: change
 # federation.yaml instead. No container runs as root, writes into its image or holds a key that is not its own.
@@ -28,8 +34,8 @@ def compose(
     """The compose file: the server with these silos (all); without the server, one institution's own machine.
 
     `folder` is where the federation's files lie, seen from the compose file. An institution's (ca.crt, node.key,
-    silo.yaml) lie beside its own. Raises ValueError for a silo that the federation does not have, or that cannot be run
-    in containers as it is written.
+    silo.yaml, policy.yaml) lie beside its own. Raises ValueError for a silo that the federation does not have, or that
+    cannot be run in containers as it is written.
     """
     known = {silo.name: silo for silo in federation.silos}
     names = list(known) if silos is None else list(silos)
@@ -47,6 +53,12 @@ def compose(
         networks |= {f"{silo.name}-inside": {"internal": True}, f"{silo.name}-outside": {"internal": server}}
         volumes += [f"{silo.name}-{what}" for what in ("socket", "secret", "state")]
     return {"services": services, "networks": networks, "volumes": {name: {} for name in volumes}}
+
+
+def published_on(federation: Federation) -> str:
+    """The address on which the server's machine publishes it: "" for each it has, but a federation called localhost is
+    nobody else's."""
+    return "127.0.0.1" if federation.superlink.host in ("localhost", "127.0.0.1") else ""
 
 
 def as_yaml(document: dict[str, Any]) -> str:
@@ -68,10 +80,11 @@ class _Plain(yaml.SafeDumper):
 def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[str, Service]:
     """SuperLink, ServerApp, proxy and metrics. Only the proxy is reached from outside, only it meets the silos."""
     image, port = federation.images.server, federation.superlink.port
-    # A federation that is called localhost is nobody else's business.
-    outside = "127.0.0.1:" if federation.superlink.host in ("localhost", "127.0.0.1") else ""
+    outside = f"{address}:" if (address := published_on(federation)) else ""
     certificates = [_file(folder, name) for name in ("ca.crt", "server.crt", "server.key")]
     link = f"https://superlink:{proxy.LINK_PORT}/health"
+    initial = str(federation.run.get("initial-model", ""))
+    model = {"environment": {served.INITIAL_MODEL: _INITIAL}} if initial else {}
     return {
         "superlink": {
             **_contained(image, "FEDLAW_SERVER", "2g"),
@@ -88,6 +101,7 @@ def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[s
         },
         "server-app": {
             **_contained(image, "FEDLAW_SERVER", "4g"),
+            **model,
             "command": [
                 *("with-secret", "await", "flower-superexec", "--runtime-api-address", f"superlink:{proxy.LINK_PORT}"),
                 *("--root-certificates", "/etc/fedlaw/ca.crt"),
@@ -95,6 +109,7 @@ def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[s
             "volumes": [
                 _file(folder, "ca.crt"),
                 _bind(f"{folder}/app", "/app"),
+                *([_bind(initial, _INITIAL)] if initial else []),
                 _volume("runs", "/runs"),
                 _volume("secret", "/run/secret", read_only=True),
             ],
@@ -113,11 +128,11 @@ def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[s
         },
         "metrics": {
             **_contained(image, "FEDLAW_METRICS", "512m"),
-            "command": ["fedlaw", "metrics", "/runs", "--host", "0.0.0.0", "--port", str(_METRICS_PORT)],
-            "ports": [f"127.0.0.1:${{FEDLAW_METRICS_PORT:-{_METRICS_PORT}}}:{_METRICS_PORT}"],
+            "command": ["fedlaw", "metrics", "/runs", "--host", "0.0.0.0", "--port", str(METRICS_PORT)],
+            "ports": [f"127.0.0.1:${{FEDLAW_METRICS_PORT:-{METRICS_PORT}}}:{METRICS_PORT}"],
             "volumes": [_volume("runs", "/runs", read_only=True)],
             "networks": ["metrics"],
-            "healthcheck": _healthy(f"http://127.0.0.1:{_METRICS_PORT}/metrics"),
+            "healthcheck": _healthy(f"http://127.0.0.1:{METRICS_PORT}/metrics"),
         },
     }
 
@@ -164,6 +179,8 @@ def _silo(federation: Federation, silo: Silo, place: str, folder: str, server: b
                 *("with-secret", "await", "flower-superexec", "--runtime-api-address", f"{node}:{_NODE_PORT}"),
                 "--insecure",  # plain HTTP over a network of these two containers, who prove themselves by the secret
             ],
+            # Packages this silo's operator allows beside the image's own; the guard stands first in the image's PATH.
+            "environment": {PACKAGES: f"${{{PACKAGES}:-}}"},
             "volumes": [
                 _volume(f"{silo.name}-secret", "/run/secret", read_only=True),
                 _volume(socket, "/run/fedlaw", read_only=True),
@@ -176,6 +193,7 @@ def _silo(federation: Federation, silo: Silo, place: str, folder: str, server: b
             "command": ["fedlaw", "silo", "/etc/fedlaw/silo.yaml"],
             "volumes": [
                 _file(place, "silo.yaml"),
+                _file(place, POLICY),
                 *data,
                 _volume(f"{silo.name}-state", "/var/lib/fedlaw"),
                 _volume(socket, "/run/fedlaw"),

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
 from fedlaw_flwr.deploy.compose import USER
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
+from fedlaw_flwr.deploy.package import run_config
+from fedlaw_flwr.deploy.preparation import forget_replaced
+from fedlaw_flwr.deploy.retention import prune
 from fedlaw_flwr.runs.folder import EVENTS, RunFailed
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -20,10 +24,11 @@ _BEGIN, _SETTLE, _SILENCE = 180.0, 60.0, 20.0
 
 
 class Containers:
-    """The containers of one federation: the server's, and of every silo NAME-node, NAME-app and NAME-data.
+    """The containers of one federation: the server's, and NAME-node, NAME-app and NAME-data of every silo that is here.
 
-    They are what compose.yml in the federation's folder says, as the project `fedlaw-NAME`; run folders are copied out
-    into `runs` beside it.
+    A silo is here if its private key is: in a drill all are, in a real federation none, each on a machine of its own.
+    What runs is what compose.yml in the federation's folder says, as the project `fedlaw-NAME`; run folders are copied
+    out into `runs` beside it.
     """
 
     def __init__(self, federation: Federation, folder: FederationFolder) -> None:
@@ -33,12 +38,12 @@ class Containers:
     @property
     def runs(self) -> Path:
         """Where the folders of finished runs are copied to."""
-        return self.folder.path / "runs"
+        return self.folder.path / RUNS
 
     @property
-    def _registered(self) -> Path:
+    def registered(self) -> Path:
         """Which node id Flower gave each silo's key: true as long as the SuperLink's database stands."""
-        return self.folder.path / "containers" / "registered.json"
+        return self.folder.path / "containers" / REGISTERED
 
     def build(self, arguments: Mapping[str, str] | None = None) -> None:
         """Builds the images from this checkout; `arguments` are the Dockerfiles': TORCH, TORCH_INDEX, EXTRAS, BASE.
@@ -64,40 +69,46 @@ class Containers:
             if subprocess.run([*command, "--file", f"docker/{file}", "."], cwd=_CHECKOUT, check=False).returncode:
                 raise RunFailed(f"the image {name} could not be built; Docker's last lines say why")
 
-    def up(self) -> None:
-        """Starts the server, registers every silo's key, starts the silos and waits until all are online.
+    @property
+    def here(self) -> list[str]:
+        """The silos that run on this machine: their private keys are in the folder."""
+        return self.folder.here(silo.name for silo in self.federation.silos)
 
-        Raises ValueError where a silo's private key is not here (only a drill has it), RunFailed where compose fails.
+    def up(self) -> dict[str, str]:
+        """Starts the server and the silos that are here, registers every key there is, waits for the silos here.
+
+        Run again, it starts what is not running and registers what has been accepted since. Returns how the SuperLink
+        sees each silo. Raises RunFailed where compose fails, TimeoutError where a silo that is here stays away.
         """
         engine()
-        silos = [silo.name for silo in self.federation.silos]
-        keys = [self.folder.private_key(name) for name in silos]
-        if missing := [key for key in keys if not key.exists()]:
-            raise ValueError(
-                f"{missing[0]} is missing: a federation on one machine needs every silo's key; "
-                "`fedlaw deploy init --drill` makes them"
-            )
         self._make_readable()
         # What loads longest begins first; a node is started once its key is registered, else it is turned away.
-        self.compose("up", "-d", "server-app", "proxy", "metrics", *(f"{name}-data" for name in silos))
+        self.compose("up", "-d", "server-app", "proxy", "metrics", *(f"{name}-data" for name in self.here))
         self.register()
         self.compose("up", "-d")
-        self.control().wait_online(silos, _BEGIN)
+        self.control().wait_online(self.here, _BEGIN)
+        return self.control().silos()
 
     def register(self) -> None:
-        """Registers every silo's public key, unless it is registered already."""
-        keys = {silo.name: self.folder.public_key(silo.name) for silo in self.federation.silos}
+        """Registers the public key of every silo that has sent one, unless it is registered already."""
+        public = {silo.name: self.folder.public_key(silo.name) for silo in self.federation.silos}
+        keys = {name: path for name, path in public.items() if path.exists()}
         lines = "".join(f"{name} {key.read_text(encoding='utf-8').strip()}\n" for name, key in keys.items())
         script = 'while read -r name key; do echo "$key" >"/tmp/$name.pub"; done'
         self.compose("exec", "-T", "server-app", "sh", "-c", script, said=lines)
         self.control().register({name: f"/tmp/{name}.pub" for name in keys})
 
     def reregister(self, name: str) -> None:
-        """Takes a silo's old key off the SuperLink, registers the one in the folder and starts its node anew."""
+        """Takes a silo's old key off the SuperLink, registers the one in the folder, deletes the old one from there.
+
+        Its node, if it is here, is started anew. Raises ControlError for a silo that was not registered.
+        """
         self._make_readable()
         self.control().unregister(name)
         self.register()
-        self.compose("restart", f"{name}-node")
+        forget_replaced(self.folder, name)
+        if name in self.here:
+            self.compose("restart", f"{name}-node")
 
     def run(self, on_event: Callable[[dict[str, Any]], None], changed: Mapping[str, Any] | None = None) -> Path:
         """Submits one run of the rendered package, some settings changed, follows it to its end; copies its folder.
@@ -105,7 +116,7 @@ class Containers:
         Raises RunFailed unless both Flower and the folder say that it completed.
         """
         control = self.control()
-        number = control.submit("/app", changed)
+        number = control.submit("/app", run_config(self.federation, changed))
         ended = ""
         for event in self.events(number):
             on_event(event)
@@ -145,13 +156,38 @@ class Containers:
         folder = self.runs / f"run-{number}"
         self.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        server = self.compose("ps", "-q", "server-app").stdout.strip()
+        self.copy_out("server-app", f"/runs/run-{number}", folder)
+        return folder
+
+    def prune(self, days: int) -> list[str]:
+        """Removes run folders whose last event is older, the server's and the copies here; returns what was removed."""
+        inside = self.compose(
+            "exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.deploy.retention", "/runs", str(days)
+        ).stdout.split()
+        return [*map(str, prune(self.runs, days)), *(f"server-app:{path}" for path in inside)]
+
+    def copy_out(self, service: str, path: str, target: Path) -> None:
+        """Copies a file or folder out of a service's container."""
+        container = self.compose("ps", "-q", service).stdout.strip()
         done = subprocess.run(
-            ["docker", "cp", f"{server}:/runs/run-{number}", str(folder)], capture_output=True, text=True, check=False
+            ["docker", "cp", f"{container}:{path}", str(target)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RunFailed(f"run {number} left no folder: {done.stderr.strip()}")
-        return folder
+            raise RunFailed(f"{path} could not be copied out of {service}: {done.stderr.strip()}")
+
+    def pour(self, service: str, command: str, source: Path) -> None:
+        """Runs a shell command in a container of this service made for it alone, the file as its input."""
+        with source.open("rb") as content:
+            done = subprocess.run(
+                [*self._command(), "run", "--rm", "--no-deps", "-T", service, "sh", "-c", command],
+                env=self._environment(),
+                stdin=content,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            raise RunFailed(f"{command} in {service}: {done.stderr.strip() or done.stdout.strip()}")
 
     def _last_words(self, number: str) -> str:
         """The last lines of a run's own log that say something."""
@@ -164,12 +200,12 @@ class Containers:
         """Takes the containers and networks away; with `volumes`, the SuperLink's database and run folders too."""
         self.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []))
         if volumes:
-            self._registered.unlink(missing_ok=True)
+            self.registered.unlink(missing_ok=True)
 
     def control(self) -> Control:
         """The operator's commands, inside the server-app container."""
         command = [*self._command(), "exec", "-T", "server-app", "flwr"]
-        return Control(command, "federation", self._registered, self._environment())
+        return Control(command, "federation", self.registered, self._environment())
 
     def compose(self, *arguments: str, said: str | None = None) -> "subprocess.CompletedProcess[str]":
         """One command of docker-compose on this federation. Raises RunFailed with its last words if it fails."""
@@ -203,7 +239,7 @@ class Containers:
         """Lets the containers read what is mounted into them, and notes for compose by hand who they run as."""
         path = self.folder.path
         write_rendered(path / ".env", f"COMPOSE_PROJECT_NAME={self.project}\nFEDLAW_USER={self._user()}\n")
-        keys = [self.folder.server_key, *(self.folder.private_key(silo.name) for silo in self.federation.silos)]
+        keys = [self.folder.server_key, *map(self.folder.private_key, self.here)]
         if os.getuid() == 0:
             for key in keys:
                 os.chown(key, USER, USER)

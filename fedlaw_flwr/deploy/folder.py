@@ -1,6 +1,7 @@
 """The federation's folder: where every certificate, key and rendered file of one federation lies on a machine."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,25 @@ class FederationFolder:
         """The silo's private key: here only in a drill, where one machine plays every part."""
         return self.silo(name) / "node.key"
 
+    def here(self, names: Iterable[str]) -> list[str]:
+        """Those of these silos whose private key is in this folder: in a drill all, in a real federation none."""
+        return [name for name in names if self.private_key(name).exists()]
+
+    def replaced(self, name: str) -> list[Path]:
+        """The silo's keys that `fedlaw deploy rotate` has replaced and that no `reregister` has deleted yet."""
+        return sorted(path for kind in ("pub", "key") for path in self.silo(name).glob(f"node.{kind}.until-*"))
+
+
+def make_folder(path: Path) -> None:
+    """A folder that only its owner may enter (0700), and every missing one above it alike; one that exists stays."""
+    for place in reversed([path, *path.parents]):
+        if not place.exists():
+            place.mkdir(mode=0o700, exist_ok=True)
+
 
 def write_private(path: Path, content: bytes) -> None:
     """A new file that only its owner may read (0600), whole on disk. Raises FileExistsError rather than overwrite."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
@@ -66,7 +82,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 def write_new(path: Path, content: bytes) -> None:
     """A new file that all may read. Raises FileExistsError rather than overwrite."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("xb") as file:
         file.write(content)
     path.chmod(0o644)
@@ -76,7 +92,7 @@ def write_rendered(path: Path, content: str) -> bool:
     """A file that is made anew from federation.yaml each time; whether that changed it."""
     if path.exists() and path.read_text(encoding="utf-8") == content:
         return False
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(content, encoding="utf-8")
     unfinished.replace(path)

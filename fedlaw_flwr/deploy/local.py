@@ -1,5 +1,6 @@
 """A whole federation as processes on this machine: TLS, node keys, SQLite, process isolation, and no container."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -18,16 +19,24 @@ from typing import Any
 import httpx
 
 from fedlaw_flwr.deploy import served
+from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, STATE, keys_and_certificates
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_private
+from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.runs.folder import RunFailed
 from fedlaw_flwr.runs.processes import end_processes, processes_with
+from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.silo.guard import PACKAGES, install_guard
+from fedlaw_flwr.silo.packages import own_digest
 
 _MARK = "FEDLAW_LOCAL"
 """The environment variable every process of a local federation carries, its children too; its value is the folder."""
 
-_START = 60.0
+_START, _END, _LET_IN = 60.0, 10.0, 180.0
+_ACTIVATED = b"SuperNode ID"
+"""What Flower's SuperNode says once the SuperLink has let it in."""
+
 _LOCAL = "local-fedlaw"
 
 
@@ -46,7 +55,7 @@ class LocalFederation:
     @property
     def runs(self) -> Path:
         """Where run folders go. They stay when the federation is taken down."""
-        return self.folder.path / "runs"
+        return self.folder.path / RUNS
 
     @property
     def names(self) -> list[str]:
@@ -54,12 +63,19 @@ class LocalFederation:
         silos = [f"{silo.name}-{part}" for silo in self.federation.silos for part in ("data", "node", "app")]
         return ["superlink", "server-app", *silos]
 
+    def parts(self) -> dict[str, Path]:
+        """What a backup of this federation is made of: each part by its name in the archive."""
+        files = (self.path / DATABASE, self.path / REGISTERED)
+        folders = {RUNS: self.runs, STATE: self.path / STATE}
+        return {**keys_and_certificates(self.folder), **{path.name: path for path in files}, **folders}
+
     # -- all of it ---------------------------------------------------------------------------------------------
 
     def up(self, silos: Sequence[str] | None = None) -> None:
         """Starts what is not running, registers every silo's key and waits until these silos are online (all).
 
-        Raises ValueError where a silo's private key is not here (only a drill has it), RunFailed where a process ends.
+        Raises ValueError where a silo's private key is not here (only a drill has it), RunFailed where a process ends,
+        TimeoutError where a node is not let in.
         """
         wanted = [silo.name for silo in self.federation.silos] if silos is None else list(silos)
         for name in wanted:
@@ -73,8 +89,7 @@ class LocalFederation:
         self.start("server-app")
         control = self.control()
         control.register({name: str(self.folder.public_key(name)) for name in wanted})
-        for name in wanted:
-            self.start_silo(name)
+        self.let_in(wanted)
         control.wait_online(wanted)
         dead = [name for name in self._of(wanted) if not self.pid(name)]
         if dead:
@@ -91,7 +106,7 @@ class LocalFederation:
         Raises RunFailed unless both Flower and the folder say that it completed.
         """
         control = self.control()
-        number = control.submit(str(self.folder.package), changed)
+        number = control.submit(str(self.folder.package), run_config(self.federation, changed))
         folder = self.runs / f"run-{number}"
         ended = ""
         for event in follow(folder, lambda: control.status(number).startswith("finished")):
@@ -117,6 +132,46 @@ class LocalFederation:
         for part in ("data", "node", "app"):
             self.start(f"{name}-{part}")
 
+    def restart_silo(self, name: str) -> None:
+        """Ends the three processes of one silo, starts them anew and returns when its node has been let in.
+
+        Raises ValueError where no SuperLink runs, TimeoutError as `let_in`.
+        """
+        if not self.pid("superlink"):
+            raise ValueError("the SuperLink is not running; `fedlaw deploy local up` starts the whole federation")
+        for part in ("app", "node", "data"):
+            self._end(f"{name}-{part}")
+        self.let_in([name])
+
+    def let_in(self, names: Sequence[str]) -> None:
+        """Starts what does not run of these silos and returns when the SuperLink has let in every node started here.
+
+        A node that was online a moment ago, or when a backup was made, is refused until the SuperLink has noticed that
+        it had gone: it is started again until then, as a restart policy would. Raises TimeoutError, naming who waits.
+        """
+        logs = {name: self.log(f"{name}-node") for name in names if not self.pid(f"{name}-node")}
+        said = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
+        for name in names:
+            self.start_silo(name)
+        deadline = time.monotonic() + _LET_IN
+        while waiting := [name for name, log in logs.items() if _ACTIVATED not in log.read_bytes()[said[name] :]]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not let in within {_LET_IN:.0f} s: {', '.join(waiting)}; see {self.path / 'logs'}")
+            time.sleep(0.5)
+            for name in waiting:
+                self.start(f"{name}-node")
+
+    def _end(self, name: str) -> None:
+        """Ends one process, if it runs, with the children it started; returns when it is gone."""
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + _END
+            if pid := self.pid(name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, how)
+                    os.killpg(pid, signal.SIGCONT)  # a stopped process takes no SIGTERM
+            while self.pid(name) and time.monotonic() < deadline:
+                time.sleep(0.1)
+
     def start(self, name: str) -> None:
         """Starts one process unless it runs, its output appended to its log."""
         if self.pid(name):
@@ -127,7 +182,7 @@ class LocalFederation:
             process = subprocess.Popen(
                 self._command(name),
                 cwd=home,
-                env={**self._environment(home), "FEDLAW_PROCESS": name},
+                env={**self._environment(home), **self._guard(name), "FEDLAW_PROCESS": name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -180,7 +235,7 @@ class LocalFederation:
             f'address = "127.0.0.1:{self.port("superlink")}"\n'
             f"root-certificates = {json.dumps(str(self.folder.ca_certificate))}\n"
         )
-        return Control([str(self._programs / "flwr")], _LOCAL, self.path / "registered.json", self._environment(home))
+        return Control([str(self._programs / "flwr")], _LOCAL, self.path / REGISTERED, self._environment(home))
 
     # -- how -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +249,7 @@ class LocalFederation:
                 str(self._programs / "flower-superlink"),
                 *("--host", "127.0.0.1", "--port", str(self.port(name)), *certificates),
                 *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
-                *("--database", str(self.path / "superlink.db")),
+                *("--database", str(self.path / DATABASE)),
                 *self._secret("superlink"),
             ]
         if name == "server-app":
@@ -219,7 +274,7 @@ class LocalFederation:
                 *("--insecure", "--runtime-api-address", node, *self._secret(f"{silo}-node")),
             ]
         own = self.folder.silo(silo) / "silo.yaml"
-        state = self.path / "state" / silo
+        state = self.path / STATE / silo
         return [str(self._programs / "fedlaw"), "silo", str(own), "--socket", str(path), "--state", str(state)]
 
     def _environment(self, home: Path) -> dict[str, str]:
@@ -236,6 +291,17 @@ class LocalFederation:
         }
         environment.pop("PYTHONPATH", None)
         return environment
+
+    def _guard(self, name: str) -> dict[str, str]:
+        """What a SILO-app's environment has and no other's: our guard, where Flower looks for its own program."""
+        silo, _, part = name.rpartition("-")
+        if part != "app" or name == "server-app":
+            return {}
+        folder = self.path / "guard"
+        install_guard(folder, own_digest())
+        packages = SiloConfig.read(self.folder.silo(silo) / "silo.yaml").packages
+        path = [str(folder), str(self._programs), os.environ.get("PATH", "")]
+        return {"PATH": os.pathsep.join(path), PACKAGES: ",".join(packages)}
 
     def _secret(self, name: str) -> list[str]:
         """The option by which this process and its SuperExec know each other: a secret file, made when first needed."""

@@ -18,6 +18,26 @@ from fedlaw_flwr.deploy.folder import FederationFolder, write_new, write_rendere
 from fedlaw_flwr.deploy.package import render_package
 from fedlaw_flwr.silo.config import SiloConfig
 
+POLICY = "policy.yaml"
+"""Where a silo's policy lies, beside its silo.yaml."""
+
+_POLICY = """\
+# What may leave {name} and how much may be asked of it. This file is the institution's: nothing overwrites it, and no
+# run and no server can change it. `fedlaw silo` reads it once, as it starts. docs/safeguards.md says what each line
+# gives and what it does not. As it stands it limits nothing: take the # off the lines you want, and set their numbers.
+message-types: [train, evaluate, query]
+# exchanges-per-day: 100        # a round is one to three exchanges, see there
+# seconds-per-day: 14400        # of training
+# runs: [1234567890]            # these runs alone
+# tasks: [own]                  # runs that say they are about one of these
+# largest-update-norm: 10.0     # the l2 norm of what would be sent
+# minimum-records: 50           # an update or a figure made from fewer is not sent
+# privacy:                      # Gaussian noise on every update; read docs/safeguards.md first
+#   clip: 1.0
+#   epsilon: 8.0
+#   delta: 0.00001
+"""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -73,9 +93,10 @@ def accept(federation: Federation, folder: FederationFolder, name: str, sent: Pa
 
 
 def rotate(federation: Federation, folder: FederationFolder, name: str, sent: Path | None) -> Path:
-    """Replaces one silo's key by the public key it sent or, in a drill, by a pair made here; returns the old key.
+    """Replaces one silo's key by the public key it sent or, in a drill, by a pair made here; returns the old .pub.
 
-    The old key is kept under the time of its end. A running SuperLink takes it until `fedlaw deploy reregister`.
+    The old key, its private half too where that is here, is kept under the time of its end: a running SuperLink takes
+    it until `reregister`, which deletes it (`forget_replaced`). A rotation that fails leaves the old key in place.
     """
     public, private = folder.public_key(name), folder.private_key(name)
     if not public.exists():
@@ -84,36 +105,60 @@ def rotate(federation: Federation, folder: FederationFolder, name: str, sent: Pa
         raise ValueError(f"{name} keeps its own private key: let it run `fedlaw join` again and pass the .pub it sends")
     if sent is not None:
         load_public_key(sent)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    old = public.with_name(f"node.pub.until-{stamp}")
-    public.rename(old)
+    until = f"until-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    moved = [(path, path.with_name(f"{path.name}.{until}")) for path in (public, private) if path.exists()]
     try:
+        for path, old in moved:
+            path.rename(old)
         if sent is not None:
             accept(federation, folder, name, sent)
         else:
-            private.rename(private.with_name(f"node.key.until-{stamp}"))
             make_node_key(private, public)
     except BaseException:
-        if not public.exists():
-            old.rename(public)
+        for path, old in moved:  # half a new pair may be there: it is nobody's, and the old one goes over it
+            if old.exists():
+                old.replace(path)
         raise
+    return moved[0][1]
+
+
+def forget_replaced(folder: FederationFolder, name: str) -> list[Path]:
+    """Deletes the keys of this silo that were replaced, once the SuperLink takes them no more; returns which."""
+    old = folder.replaced(name)
+    for path in old:
+        path.unlink()
     return old
 
 
-def render(federation: Federation, folder: FederationFolder) -> list[Path]:
-    """Writes what is made from federation.yaml alone: the package, each silo's silo.yaml, compose file and proxy.
+def forget(folder: FederationFolder, name: str) -> list[Path]:
+    """Deletes every key of a silo that has left, so that no `up` registers it again; returns which."""
+    keys = [path for path in (folder.public_key(name), folder.private_key(name)) if path.exists()]
+    for path in keys:
+        path.unlink()
+    return keys + forget_replaced(folder, name)
 
-    Run again, it changes what federation.yaml changed and nothing else. Returns the files that changed.
+
+def render(federation: Federation, folder: FederationFolder) -> list[Path]:
+    """Writes what is made from federation.yaml: the package, each silo's silo.yaml, compose file and proxy.
+
+    The compose file has the server and the silos whose private key is here: in a drill all, in a real federation none.
+    Run again, it changes what federation.yaml changed and nothing else; a silo's policy.yaml is written once and never
+    again. Returns the files that changed.
     """
     from fedlaw_flwr.deploy.compose import as_yaml, compose, nginx_conf
 
-    changed = render_package(federation, folder.package)
+    changed = render_package(folder.package)
     for silo in federation.silos:
+        policy = folder.silo(silo.name) / POLICY
+        if not policy.exists():  # its institution's from then on
+            write_rendered(policy, policy_yaml(silo.name))
+            changed.append(policy)
         path = folder.silo(silo.name) / "silo.yaml"
         if write_rendered(path, silo_yaml(federation.silo_config(silo.name))):
             changed.append(path)
+    here = folder.here(silo.name for silo in federation.silos)
     files = {
-        folder.path / "compose.yml": as_yaml(compose(federation)),
+        folder.path / "compose.yml": as_yaml(compose(federation, here)),
         folder.path / "nginx.conf": nginx_conf(federation),
     }
     return changed + [path for path, content in files.items() if write_rendered(path, content)]
@@ -121,11 +166,17 @@ def render(federation: Federation, folder: FederationFolder) -> list[Path]:
 
 def silo_yaml(config: SiloConfig) -> str:
     """silo.yaml of this silo, what is left at its default left out but for what its operator should see."""
-    shown = config.model_dump(by_alias=True, exclude_defaults=True) | {"task": config.task, "name": config.name}
+    seen = {"task": config.task, "name": config.name, "policy": POLICY}
+    shown = config.model_dump(by_alias=True, exclude_defaults=True) | seen
     text: str = yaml.safe_dump(shown, sort_keys=True)
     head = f"# What {config.name} decides for itself, for `fedlaw silo`; docs/deploying.md says what each line means.\n"
     return head + text
 
 
+def policy_yaml(name: str) -> str:
+    """A first policy.yaml for this silo: it limits nothing and shows every line that would."""
+    return _POLICY.format(name=name)
+
+
 def _sort(done: Done, made: bool, *paths: Path) -> None:
-    (done.made if made else done.kept).extend(paths)
+    (done.made if made else done.kept).extend(path for path in paths if path.exists())

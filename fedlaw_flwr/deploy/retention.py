@@ -1,6 +1,7 @@
 """How long run folders are kept."""
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -14,3 +15,8 @@ def prune(runs: Path, days: int) -> list[Path]:
     for folder in old:
         shutil.rmtree(folder)
     return sorted(old)
+
+
+if __name__ == "__main__":  # RUNS DAYS: prunes there and prints what was removed; so the server's container is asked
+    for removed in prune(Path(sys.argv[1]), int(sys.argv[2])):
+        print(removed)
