@@ -38,7 +38,7 @@ class Roster:
         self._turned_away.add(silo.node_id)
 
     def refresh(self, grid: Grid) -> list[Silo]:
-        """The silos online and not turned away, in order. Of two nodes with one registered name the first known is kept."""
+        """The silos online and not turned away, in order. Of two nodes with one name the first known is kept."""
         nodes = [node for node in grid.get_nodes() if node.node_id not in self._turned_away]
         found = {node.node_id: str(getattr(node, "name", "") or "") for node in nodes}
         for node_id in sorted(found):

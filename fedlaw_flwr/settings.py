@@ -184,7 +184,12 @@ class Settings(BaseModel):
                 raise ValueError(f"size-cap={self.size_cap}: FedLAW learns its weights; only fedavg weighs by size")
             Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
         else:
-            check(self.strategy, self.num_silos, self.rule_settings())
+            try:
+                check(self.strategy, self.num_silos, self.rule_settings())
+            except ValueError as error:  # a rule's own names are Python's
+                raise ValueError(
+                    re.sub(r"\b[a-z]+(?:_[a-z]+)+(?==)", lambda m: m[0].replace("_", "-"), str(error))
+                ) from None
         if self.weight_rounds == 0 and self.refresh_every == 0 and self.strategy == "fedlaw":
             raise ValueError(
                 'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'

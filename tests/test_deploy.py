@@ -82,7 +82,7 @@ def mode(path: Path) -> int:
         ("  num-rounds: 3", "  num-rounds: 2.5", 7, "num-rounds=2.5"),
         ("  num-rounds: 3", "  attack: lie", 7, "a run configuration never makes a real silo attack"),
         ("  max-byzantine: 1", "  max-byzantine: 2", 8, "2b+2 <= n is needed"),
-        ("  max-byzantine: 1", "  max-byzantine: 1\n  strategy: bulyan", 6, "bulyan with f=1 needs n >= 4f + 3 = 7"),
+        ("  max-byzantine: 1", "  max-byzantine: 1\n  strategy: bulyan", 9, "bulyan with f=1 needs n >= 4f + 3 = 7"),
         ("  max-byzantine: 1", "  bta: 1", 8, "bta: there is no such setting; did you mean 'beta'?"),
         ("run:", "name: other\nrun:", 6, "name is said twice, first in line 1"),
         ("silos:", "silos: [", 10, "no YAML"),

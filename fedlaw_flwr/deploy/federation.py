@@ -56,7 +56,7 @@ class Silo(BaseModel):
 
 
 class Images(BaseModel):
-    """The names of the two container images."""
+    """The names of the images of server and silo; the proxy's and a drill's are these with `-proxy` and `-drill`."""
 
     model_config = _FORM
     server: str = "fedlaw-server"
@@ -193,6 +193,6 @@ def is_address(name: str) -> bool:
 def _blamed(sentence: str, run: Mapping[str, Any]) -> Place:
     """The run setting a sentence of Settings is about: the one it begins with, else the first it names."""
     named = [key for key in run if sentence.startswith((f"{key}=", f"{key}:"))] or [
-        k for k in run if f"{k}=" in sentence
+        k for k in run if f"{k}=" in sentence or (k == "strategy" and sentence.startswith(f"{run[k]} "))
     ]
     return ("run", named[0]) if named else ("run",)
