@@ -55,5 +55,6 @@ def norm(row: Floats) -> float:
     squares = 0.0
     for block in columns(1, row.size):
         part = row[block].astype(np.float64)
-        squares += float(part @ part)
+        # Not part @ part: BLAS would split it among threads, which on a busy machine wait for one another.
+        squares += float(np.square(part, out=part).sum())
     return float(np.sqrt(squares))

@@ -14,15 +14,18 @@ from typing import Any
 
 import pytest
 import yaml
+from test_local_federation import assert_agrees, rounds, simulated_twin, weights
 
 from fedlaw_flwr.deploy.containers import Containers, engine
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.preparation import init, render
+from fedlaw_flwr.runs.folder import read_events
 
 pytestmark = pytest.mark.slow
 
 HOSTILE, CUT = "silo-2", "silo-1"
+DEMO = {"num-rounds": 10, "weight-rounds": 5}  # deploy/federation.yaml's
 _HELD = 3  # the round in which CUT is cut off; weights are learned in two, so it is one exchange
 _REACH = """
 import socket, sys
@@ -88,7 +91,7 @@ print(shutil.which("uv"))
 
 @dataclass
 class Running:
-    """The federation under test, and its one run."""
+    """The federation under test, and its first run."""
 
     containers: Containers
     folder: Path
@@ -322,6 +325,23 @@ def test_no_image_holds_a_key_or_anything_of_a_federation(running: Running):
     for image in (images.server, f"{images.server}-proxy", images.silo, f"{images.silo}-drill"):
         script = rf"find / -xdev \( {names} \) -not -path '/proc/*' -not -path '/etc/nginx/*' 2>/dev/null || true"
         assert docker("run", "--rm", "--network", "none", image, "sh", "-c", script) == "", image
+
+
+# -- a run that nothing disturbs -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def undisturbed(running: Running) -> Path:
+    """The folder of a second run on the same containers, of the demonstration's length."""
+    return running.containers.run(lambda event: None, DEMO)
+
+
+def test_it_equals_the_simulation_of_the_same_seed(running: Running, undisturbed: Path, tmp_path: Path):
+    twin = simulated_twin(running.containers.federation, tmp_path / "simulated", DEMO)
+    assert len(rounds(undisturbed)) == 10
+    assert_agrees(undisturbed, twin)
+    assert not any(event["kind"] in ("silent", "quarantine") for event in read_events(undisturbed))
+    assert weights(rounds(undisturbed)[-1])[HOSTILE] == 0.0
 
 
 # -- a node that is killed -------------------------------------------------------------------------------------
