@@ -475,9 +475,9 @@ def test_a_silo_that_joins_in_round_3_has_no_weight_until_it_is_scored(up, whole
     beta = up.federation.settings().beta
     held = np.array(first["scores"]) - first["alignment"] + beta * np.array(first["trial-losses"])
     np.testing.assert_allclose(held, [before.get(silo, 0.0) for silo in first["silos"]], rtol=0, atol=1e-9)
-    # Scored, it carries weight in this round's step already.
-    assert before["silo-2"] == 0.0 == weights(first)["silo-2"]
-    assert weights(first)["silo-4"] > 0.0
+    # Scored, it carries weight in this round's step already: the rest beside three silos at the cap t = 12 / (11 s).
+    assert weights(first)["silo-4"] == pytest.approx(1 - 3 * 12 / (11 * 4))
+    assert weights(first)["silo-2"] == 0.0
     assert weights(rounds(folder)[-1])["silo-4"] > 0.0
     assert not any(event["held"] for event in rounds(folder))
 

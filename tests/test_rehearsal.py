@@ -1,6 +1,7 @@
 """The rehearsal of one institution: its records dealt, some mislabelled, and a federation.yaml that holds together."""
 
 import csv
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fedlaw_flwr.tasks.schema import Schema
 SCHEMA = """\
 target: {column: outcome, classes: [well, ill]}
 numeric:
+- {column: record, center: 60, scale: 60}
 - {column: fever, center: 37, scale: 1, unit: degrees}
 """
 
@@ -22,8 +24,8 @@ numeric:
 @pytest.fixture
 def silo(tmp_path: Path) -> SiloConfig:
     """120 records of which the number tells the class: even is well."""
-    rows = [f"{number};{36 + number % 5},5;{'ill' if number % 2 else 'well'}" for number in range(120)]
-    (tmp_path / "clinic.csv").write_text("\n".join(["number;fever;outcome", *rows]) + "\n")
+    rows = [f"{number};p{number};{36 + number % 5},5;{'ill' if number % 2 else 'well'}" for number in range(120)]
+    (tmp_path / "clinic.csv").write_text("\n".join(["record;name;fever;outcome", *rows]) + "\n")
     (tmp_path / "schema.yaml").write_text(SCHEMA)
     return SiloConfig(
         name="bonn",
@@ -41,10 +43,12 @@ def records(file: Path, silo: int) -> list[dict[str, str]]:
 def test_every_record_is_dealt_once_and_the_last_silos_have_the_next_class(silo, tmp_path):
     file = rehearse(silo, tmp_path / "rehearsal", silos=6, mislabelled=2)
     dealt = [records(file, index) for index in range(6)]
-    assert Counter(row["number"] for part in dealt for row in part) == Counter(str(n) for n in range(120))
+    assert Counter(row["record"] for part in dealt for row in part) == Counter(str(n) for n in range(120))
     for index, part in enumerate(dealt):
-        right = [(row["outcome"] == "ill") == bool(int(row["number"]) % 2) for row in part]
+        right = [(row["outcome"] == "ill") == bool(int(row["record"]) % 2) for row in part]
         assert len(part) == 20 and (all(right) if index < 4 else not any(right))
+        assert set(part[0]) == {"record", "fever", "outcome"}  # the name, which is not learned from, stays at home
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
 def test_its_federation_holds_together_and_its_silos_agree_with_its_model(silo, tmp_path):
@@ -79,6 +83,6 @@ def test_what_cannot_be_rehearsed_is_one_sentence_and_leaves_nothing(silo, tmp_p
 
 def test_a_folder_that_is_there_is_left_alone(silo, tmp_path):
     (tmp_path / "rehearsal").mkdir()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="remove it or name another --folder"):
         rehearse(silo, tmp_path / "rehearsal")
     assert not list((tmp_path / "rehearsal").iterdir())

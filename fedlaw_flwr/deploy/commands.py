@@ -154,6 +154,7 @@ def rehearse(
     _say(f"wrote {file}. Now:")
     for command in ("init --drill", "local up", "run", "local down"):
         _say(f"  fedlaw deploy {command} {file}")
+    _say(f"{folder} holds copies of your records: remove it when you are done.")
 
 
 @deploy.command()
@@ -226,6 +227,7 @@ def restart(file: File, silo: SiloName) -> None:
 def down(file: File) -> None:
     """Ends every process; run folders, logs, keys and the SuperLink's database stay."""
     _local(*_read(file)).down()
+    _say("every process of it has ended; run folders, logs and keys stay")
 
 
 @local.command()

@@ -39,7 +39,7 @@ def follow_run(
     """Shows a run live and prints its verdict, each silo's last weight and where its folder is."""
     from fedlaw_flwr.runs.folder import read_events
     from fedlaw_flwr.runs.screen import LiveRun, verdict_table
-    from fedlaw_flwr.runs.verdict import verdict, weights_of
+    from fedlaw_flwr.runs.verdict import evaluations, verdict, weights_of
 
     settings = federation.settings(changed)
     with LiveRun(console, settings.strategy, settings.num_rounds) as live:
@@ -47,7 +47,10 @@ def follow_run(
     events = list(read_events(folder))
     console.print()
     console.print(verdict_table([verdict(events)], f"{federation.name}: {len(federation.silos)} silos"))
+    for name, value in sorted(evaluations(events)[-1].items() if evaluations(events) else []):
+        if isinstance(value, float) and name not in ("loss", "accuracy", "num-examples"):
+            say(f"  {name}: {value:.3f} at the end")
     last = [weights_of(event) for event in events if event["kind"] == "round" and event.get("weights")]
     for name, weight in sorted((last[-1] if last else {}).items()):
         say(f"  {name}: weight {weight:.3f}{' (a drill)' if name in federation.drills else ''}")
-    say(f"run folder: {folder}")
+    say(f"run folder: {folder}; `fedlaw report` of it writes report.html, which says why")

@@ -105,6 +105,8 @@ class LocalFederation:
 
         Raises RunFailed unless both Flower and the folder say that it completed.
         """
+        if not self.pid("superlink"):
+            raise RunFailed("this federation is not up; `fedlaw deploy local up` starts it")
         control = self.control()
         number = control.submit(str(self.folder.package), run_config(self.federation, changed))
         folder = self.runs / f"run-{number}"

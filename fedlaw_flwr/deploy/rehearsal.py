@@ -17,9 +17,10 @@ FEWEST = 20
 def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int = 1, port: int = 9443) -> Path:
     """Writes `folder`: each silo's part of the records, the initial model, federation.yaml; returns the last.
 
-    The records of `data-path` are dealt at random. The last `mislabelled` silos have every class replaced by the next
-    of the schema's, the last by the first: what the federation should find out. Raises ValueError for a task other than
-    tabular, too few records or too many mislabelled, FileExistsError where the folder is there already.
+    The records of `data-path` are dealt at random, with the schema's columns alone, readable by you alone. The last
+    `mislabelled` silos have every class replaced by the next of the schema's, the last by the first: what the
+    federation should find out. Raises ValueError for a task other than tabular, too few records or too many
+    mislabelled, FileExistsError where the folder is there already.
     """
     if config.task != "tabular":
         raise ValueError(f"task={config.task!r}: only the records of a tabular silo can be dealt to several")
@@ -32,9 +33,14 @@ def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int 
     schema, records = read_schema(options.schema_file, config.data_path), options.records(config.data_path)
     if len(records) < FEWEST * silos:
         raise ValueError(f"{records.source}: {len(records)} records for {silos} silos; {FEWEST} each are needed")
-    folder.mkdir(parents=True)
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; remove it or name another --folder")
+    folder.mkdir(mode=0o700, parents=True)
     (folder / "schema.yaml").write_text(schema.written(), encoding="utf-8")
-    frame, classes = records.frame.astype(object), schema.target.classes
+    used = [schema.target.column, *(column.column for column in schema.columns)]  # what is not learned from stays away
+    if missing := [column for column in used if not records.has(column)]:
+        raise ValueError(records.absent(missing[0]))
+    frame, classes = records.frame[used].astype(object), schema.target.classes
     following = dict(zip(classes, (*classes[1:], classes[0]), strict=True))
     target = records.texts(schema.target.column)
     order = seeding.generator(config.seed, "partition").permutation(len(records))

@@ -104,7 +104,7 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
         ("rounds (model held)", [f"{v.rounds} ({v.held})" for v in verdicts]),
         ("bytes to the silos", [_bytes(v.bytes_down) for v in verdicts]),
         ("bytes from the silos", [_bytes(v.bytes_up) for v in verdicts]),
-        ("seconds", [f"{v.seconds:.1f}" for v in verdicts]),
+        ("seconds in rounds", [f"{v.seconds:.1f}" for v in verdicts]),
     ]
     for name, values in rows:
         table.add_row(name, *values)

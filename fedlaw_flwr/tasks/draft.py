@@ -1,5 +1,6 @@
 """A first schema from one silo's records: columns and kinds for people to edit, no constant taken from them."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from fedlaw_flwr.tasks.schema import Categorical, Numeric, Schema, Target
 
 # Whole numbers of so few kinds are codes (0 and 1, grades), not measures; texts of more are no categories.
 _CODES, _CATEGORIES, _CLASSES = 10, 50, 100
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ def draft(records: Records, target: str) -> Draft:
     if not records.has(target):
         raise ValueError(records.absent(target))
     schema_target = Target(column=target, classes=_classes(records, target))
-    numeric, categorical, notes = [], [], []
+    numeric, categorical = [], []
+    notes = [f"{schema_target.classes[1]!r} is the positive class; swap the two if it is not"]
+    notes = notes if len(schema_target.classes) == 2 else []
     for name in map(str, records.frame.columns):
         if name == target:
             continue
@@ -82,6 +86,8 @@ def _kind(records: Records, name: str, counts: Counter[str]) -> str:
     if number and not (whole and len(counts) <= _CODES):
         return "numeric"
     if len(counts) > _CATEGORIES:
+        if records.decimal == "." and sum(bool(_COMMA.fullmatch(text)) for text in counts) > len(counts) / 2:
+            return "its numbers have a decimal comma; set the option decimal (in a shell -o decimal=,) and draft again"
         return f"{len(counts)} different texts, no categories"
     if not frequent(records, name):
         return f"no value of it is in {LEAST_NAMED} records"

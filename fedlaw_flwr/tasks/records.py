@@ -147,7 +147,9 @@ def read_file(path: Path, separator: str, encoding: str) -> pd.DataFrame:
         with path.open(encoding=encoding, newline="") as lines:
             return _table(path.name, csv.reader(lines, delimiter=separator, strict=True), separator)
     except UnicodeError:
-        raise ValueError(f"{path.name}: it is not written in {encoding}; set the option encoding") from None
+        raise ValueError(
+            f"{path.name}: it is not written in {encoding}; set the option encoding (cp1252 for many from Windows)"
+        ) from None
     except LookupError:
         raise ValueError(f"encoding={encoding!r}: there is no such encoding; try utf-8 or cp1252") from None
     except (OSError, csv.Error) as error:
@@ -166,7 +168,10 @@ def _table(name: str, rows: Iterable[list[str]], separator: str) -> pd.DataFrame
     header = [column.strip() for column in filled[0]]
     other = next((mark for mark in ";\t,|" if mark != separator and mark in header[0]), None)
     if len(header) == 1 and other:
-        raise ValueError(f"{name}: its one column is {header[0][:40]!r}; set the option separator, {other!r} perhaps")
+        raise ValueError(
+            f"{name}: its one column is {header[0][:40]!r}; set the option separator, {other!r} perhaps (in a shell "
+            f"-o separator='{other}')"
+        )
     for number, row in enumerate(filled[1:], start=1):
         # A file cut short or a stray separator would shift values under other columns' names.
         if len(row) != len(header):
