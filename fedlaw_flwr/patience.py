@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import httpx
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-OUTAGE = (httpx.TransportError, ConnectionError, TimeoutError)
-"""What a call raises when the SuperLink cannot be reached; nobody's fault among the silos."""
+OUTAGE = (httpx.TransportError, ConnectionError, TimeoutError, ObjectPushError)
+"""What a call raises when the SuperLink cannot be reached; nobody's fault among the silos.
+
+ObjectPushError: a SuperLink that dies after it stored an object and before it said so refuses that object once back.
+Pushed as a whole again, the messages are the same to it, and it asks for the objects it has not.
+"""
 
 _log = logging.getLogger("flwr")
 _T = TypeVar("_T")

@@ -270,6 +270,23 @@ def test_an_outage_of_the_superlink_in_mid_exchange_blames_nobody(first):
     assert held.outcome.seconds < TIMEOUT
 
 
+def test_a_push_that_a_dying_superlink_refuses_halfway_is_made_again_with_the_same_messages():
+    from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+
+    grid, pushed = ScriptedGrid([honest] * 3), []
+    push = grid.push_messages
+
+    def refused_once(messages):
+        pushed.append(list(messages))
+        if len(pushed) == 1:
+            raise ObjectPushError("an-object", 1, "a-session")
+        return push(pushed[-1])
+
+    grid.push_messages = refused_once
+    assert sorted(Held(grid).answered) == [0, 1, 2]
+    assert len(pushed) == 2 and all(one is other for one, other in zip(*pushed, strict=True))
+
+
 def test_an_outage_leaves_the_silence_of_a_silo_its_own():
     held = Held(ScriptedGrid([honest, lambda r: None, honest], down=range(1, 5)))
     assert (sorted(held.answered), held.silent) == ([0, 2], [1])

@@ -226,7 +226,7 @@ def test_the_readme_s_commands_run_the_demo_to_what_its_simulation_says_and_leav
         assert "answered in" in fedlaw("deploy local logs deploy/federation.yaml silo-2-data", page)
     assert processes_under(tmp_path) == []
 
-    run = Path(told.rpartition("run folder: ")[2].strip())
+    run = Path(re.search(r"^run folder: (\S+/run-\d+)", told, re.MULTILINE)[1])
     twin = simulated_twin(Federation.read(file), tmp_path / "simulated")
     assert len(rounds(run)) == 10
     assert_agrees(run, twin)

@@ -51,7 +51,8 @@ def send(connection: socket.socket, *parts: bytes) -> None:
     """Writes each part with its length before it, 8 bytes, big-endian."""
     for part in parts:
         connection.sendall(_LENGTH.pack(len(part)))
-        connection.sendall(part)
+        if part:  # the other end may have all it needs, and be gone: nothing is not worth a broken pipe
+            connection.sendall(part)
 
 
 def receive(connection: socket.socket, parts: int = 2, limit: int = 2**31 - 1) -> list[bytes]:
