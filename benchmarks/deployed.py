@@ -22,6 +22,7 @@ from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.local import LocalFederation
 from fedlaw_flwr.deploy.package import package_files, run_config
 from fedlaw_flwr.deploy.preparation import init, render
+from fedlaw_flwr.runs.processes import free_port
 from fedlaw_flwr.silo.packages import digest_of
 
 _FEDERATION = """\
@@ -104,7 +105,7 @@ def import_seconds(modules: str, times: int = 5) -> float:
 def federation(folder: Path, rounds: int) -> Iterator[tuple[LocalFederation, dict[str, Path]]]:
     """Four silos up, and the app of each client, which the silos allow."""
     file = folder / "federation.yaml"
-    file.write_text(_FEDERATION.format(port=_free_port(), rounds=rounds))
+    file.write_text(_FEDERATION.format(port=free_port(), rounds=rounds))
     read = Federation.read(file)
     place = FederationFolder.beside(file, read.name)
     init(read, place, drill=True)
@@ -129,14 +130,6 @@ def _app(folder: Path, client: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(client.encode() if path.name == "client.py" else content)
     return folder
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def main() -> None:

@@ -72,10 +72,12 @@ def test_its_federation_holds_together_and_its_silos_agree_with_its_model(silo, 
         ({}, {"silos": 3}, "3 silos, 1 of them mislabelled: at least 4 are needed"),
         ({}, {"silos": 6, "mislabelled": 3}, "2 b \\+ 2 for b mislabelled"),
         ({}, {"silos": 7}, "clinic.csv: 120 records for 7 silos; 20 each are needed"),
+        ({"options": {"schema": "other.yaml", "separator": ";"}}, {}, "column 'pulse' is missing"),
         ({"task": "digits", "options": {}}, {}, "task='digits': only the records of a tabular silo"),
     ],
 )
 def test_what_cannot_be_rehearsed_is_one_sentence_and_leaves_nothing(silo, tmp_path, changed, options, sentence):
+    (tmp_path / "other.yaml").write_text(SCHEMA.replace("fever", "pulse"))
     with pytest.raises(ValueError, match=sentence):
         rehearse(silo.model_copy(update=changed), tmp_path / "rehearsal", **options)
     assert not (tmp_path / "rehearsal").exists()

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_private
 from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.runs.folder import RunFailed
-from fedlaw_flwr.runs.processes import end_processes, processes_with
+from fedlaw_flwr.runs.processes import end_processes, free_port, processes_with
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.guard import PACKAGES, install_guard
 from fedlaw_flwr.silo.packages import own_digest
@@ -223,7 +222,7 @@ class LocalFederation:
         path = self.path / "ports.json"
         ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         if name not in ports:
-            ports[name] = _free_port()
+            ports[name] = free_port()
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.write_text(json.dumps(ports))
         return ports[name]
@@ -340,9 +339,3 @@ class LocalFederation:
 
     def _of(self, silos: Sequence[str]) -> list[str]:
         return ["superlink", "server-app", *(f"{silo}-{part}" for silo in silos for part in ("data", "node", "app"))]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -33,13 +33,13 @@ def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int 
     schema, records = read_schema(options.schema_file, config.data_path), options.records(config.data_path)
     if len(records) < FEWEST * silos:
         raise ValueError(f"{records.source}: {len(records)} records for {silos} silos; {FEWEST} each are needed")
+    used = [schema.target.column, *(column.column for column in schema.columns)]  # what is not learned from stays away
+    if missing := [column for column in used if not records.has(column)]:
+        raise ValueError(records.absent(missing[0]))
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; remove it or name another --folder")
     folder.mkdir(mode=0o700, parents=True)
     (folder / "schema.yaml").write_text(schema.written(), encoding="utf-8")
-    used = [schema.target.column, *(column.column for column in schema.columns)]  # what is not learned from stays away
-    if missing := [column for column in used if not records.has(column)]:
-        raise ValueError(records.absent(missing[0]))
     frame, classes = records.frame[used].astype(object), schema.target.classes
     following = dict(zip(classes, (*classes[1:], classes[0]), strict=True))
     target = records.texts(schema.target.column)
@@ -61,19 +61,23 @@ def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int 
         }
         named.append({"name": f"silo-{index}", "task": "tabular", "data-path": str(place.resolve()), "options": own})
     save_model(folder / "initial.safetensors", "tabular", str(folder / "data" / "silo-0"), own, config.seed)
-    federation = {
-        "name": "rehearsal",
-        "superlink": {"host": "localhost", "port": port},
-        "run": {
-            "task": "own",
-            "initial-model": "initial.safetensors",
-            "num-rounds": 6,
-            "weight-rounds": 3,
-            "max-byzantine": max(1, mislabelled),
-        },
-        "silos": named,
-    }
     told = ", ".join(f"silo-{index}" for index in range(silos - mislabelled, silos)) or "none"
     head = f"# A rehearsal of {config.name} with itself; mislabelled on purpose: {told}.\n"
-    (folder / "federation.yaml").write_text(head + yaml.safe_dump(federation, sort_keys=False), encoding="utf-8")
+    (folder / "federation.yaml").write_text(head + _federation(named, mislabelled, port), encoding="utf-8")
     return folder / "federation.yaml"
+
+
+def _federation(silos: list[dict[str, object]], mislabelled: int, port: int) -> str:
+    """federation.yaml of a rehearsal with these silos."""
+    run = {
+        "task": "own",
+        "initial-model": "initial.safetensors",
+        "num-rounds": 6,
+        "weight-rounds": 3,
+        "max-byzantine": max(1, mislabelled),
+    }
+    superlink = {"host": "localhost", "port": port}
+    text: str = yaml.safe_dump(
+        {"name": "rehearsal", "superlink": superlink, "run": run, "silos": silos}, sort_keys=False
+    )
+    return text

@@ -1,7 +1,8 @@
-"""Processes found by what their environment says, and ended with all they started."""
+"""Processes found by what their environment says, and ended with all they started; a port for one to listen on."""
 
 import os
 import signal
+import socket
 from collections.abc import Iterable
 
 _STOP = 10.0
@@ -39,3 +40,10 @@ def end_processes(variable: str, value: str) -> None:
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(left, timeout=_STOP)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

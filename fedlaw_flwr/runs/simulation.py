@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from typing import Any
 import httpx
 
 from fedlaw_flwr.runs.folder import EVENTS, RunFailed, read_events
-from fedlaw_flwr.runs.processes import end_processes
+from fedlaw_flwr.runs.processes import end_processes, free_port
 from fedlaw_flwr.settings import Settings
 
 # Where the Flower app is: the checkout this package is installed from.
@@ -120,7 +119,7 @@ def superlink(folder: Path) -> Iterator[Flower]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fedlaw-") as empty:
-        home, port = Path(empty), _free_port()
+        home, port = Path(empty), free_port()
         flwr = Flower(home, folder / "flower.log", port)
         (home / "config.toml").write_text(
             "[superlink]\n"
@@ -151,12 +150,6 @@ def _follow(folder: Path, process: "subprocess.Popen[bytes]") -> Iterator[dict[s
         if over:
             return
         time.sleep(0.3)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _last_error(log: Path) -> str:
