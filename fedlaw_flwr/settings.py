@@ -15,6 +15,7 @@ from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
 from fedlaw_flwr.rules import RULES, RuleSettings, check
 from fedlaw_flwr.tasks import OWN, TASKS, load_task
+from fedlaw_flwr.tasks.choice import INPUTS, Choice, widths_of
 from fedlaw_flwr.tasks.device import device as find_device
 from fedlaw_flwr.training import LOSS_AT
 from fedlaw_flwr.weighting import Simplex, byzantine_count
@@ -66,6 +67,8 @@ class Settings(BaseModel):
     data_dir: Text = ""
     download: Flag = False
     train_examples: Annotated[Whole, Field(ge=0)] = 0
+    inputs: Annotated[Text, _one_of(*INPUTS)] = "standardised"
+    widths: Text = ""
     initial_model: Text = ""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     num_silos: Annotated[Whole, Field(ge=2, le=100_000)] = 20
@@ -126,6 +129,11 @@ class Settings(BaseModel):
     def _from_here(cls, value: str) -> str:
         """Absolute, since the processes of a run have working directories of their own."""
         return str(Path(value).expanduser().resolve()) if value else ""
+
+    @field_validator("widths")
+    @classmethod
+    def _whole_numbers(cls, value: str) -> str:
+        return ",".join(map(str, widths_of(value)))
 
     @field_validator("buffers")
     @classmethod
@@ -210,6 +218,8 @@ class Settings(BaseModel):
         self.partition_plan()
         if self.quorum > self.num_silos:
             raise ValueError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
+        if self.task != OWN:
+            TASKS[self.task].check_widths(widths_of(self.widths))
         if self.task != OWN and TASKS[self.task].needs_files and not self.data_dir:
             raise ValueError(f"task={self.task!r} needs data-dir, the folder torchvision keeps its files in")
         if self.data_dir and not Path(self.data_dir).is_dir():
@@ -254,7 +264,8 @@ class Settings(BaseModel):
 
     def load_task(self) -> "Task":
         """The task, its examples dealt as the settings say; cached in `tasks.load_task`."""
-        return load_task(self.task, self.partition_plan(), self.seed, self.data_dir, self.download, self.train_examples)
+        choice = Choice(self.data_dir, self.download, self.train_examples, self.inputs, widths_of(self.widths))
+        return load_task(self.task, self.partition_plan(), self.seed, choice)
 
     def partition_plan(self) -> Partition:
         """How the task's examples are dealt to the silos."""

@@ -38,6 +38,7 @@ from fedlaw_flwr.runs.in_process import run_batched, run_in_process
 from fedlaw_flwr.settings import Settings
 from fedlaw_flwr.tasks import TASKS, load_task
 from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import cnn, mlp, seeded
 from fedlaw_flwr.tasks.pooled import PooledTask
 from fedlaw_flwr.training import Job, local_round
@@ -70,7 +71,7 @@ def all_at_once(settings, silos_per_batch=64, silos=None):
 
 
 def model_of(settings):
-    task = load_task(settings.task, settings.partition_plan(), settings.seed, data_dir=settings.data_dir)
+    task = load_task(settings.task, settings.partition_plan(), settings.seed, Choice(settings.data_dir))
     return ArrayRecord(task.build_model(settings.seed).state_dict())
 
 
@@ -179,6 +180,7 @@ def made_up(build, shape=(3, 8, 8), num_silos=5, count=150):
         "made up",
         Partition("dirichlet", num_silos, concentration=1.0),
         0,
+        Choice(),
         load=lambda: (inputs, labels),
         build=build,
         num_labels=4,
@@ -376,7 +378,7 @@ def test_silos_per_batch_is_at_least_one():
 def test_silos_with_real_images_reply_what_they_reply_alone(task):
     settings = settings_for(task=task, data_dir=DATA, num_silos=400, batch_size=64, lr=0.05, local_epochs=1)
     try:
-        load_task(task, settings.partition_plan(), 0, data_dir=DATA).load_test()
+        load_task(task, settings.partition_plan(), 0, Choice(DATA)).load_test()
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
     assert_same(replies(sequential(settings), settings), replies(all_at_once(settings), settings, pulled=range(N)))

@@ -107,3 +107,14 @@ def test_the_settings_page_names_every_setting_with_its_default():
         for name, value in Settings().as_config().items()
     }
     assert rows == expected
+
+
+@pytest.mark.parametrize("widths", ["200;100", "0", "-3", "200,", "wide"])
+def test_widths_are_whole_numbers_between_commas(widths):
+    with pytest.raises(SettingsError, match=f"^widths='{widths}': whole numbers from 1 up are expected"):
+        Settings.read({"widths": widths})
+
+
+def test_widths_that_a_cnn_cannot_have_are_refused_before_anything_starts(tmp_path):
+    with pytest.raises(SettingsError, match="three convolutions"):
+        Settings.read({"task": "cifar10", "data-dir": str(tmp_path), "widths": "200,100"})

@@ -11,6 +11,7 @@ import torch
 
 from fedlaw_flwr.partition import Partition
 from fedlaw_flwr.tasks import TASKS, load_task
+from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.tasks.models import cnn, mlp
 from fedlaw_flwr.tasks.pooled import PooledTask
@@ -19,7 +20,7 @@ MNIST = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def task(name="digits", num_silos=20, seed=0, **settings):
-    return load_task(name, Partition("q-groups", num_silos, seed=seed), seed, **settings)
+    return load_task(name, Partition("q-groups", num_silos, seed=seed), seed, Choice(**settings))
 
 
 def count(model):
@@ -50,6 +51,28 @@ def test_inputs_are_standardised_by_the_training_split_alone():
     assert abs(float(found.load_test().inputs.mean())) > 1e-4
 
 
+@pytest.mark.parametrize(("inputs", "lowest"), [("unit", 0.0), ("centred", -1.0)])
+def test_inputs_can_be_scaled_to_a_range_that_the_training_split_fills(inputs, lowest):
+    images = torch.cat([task("digits", inputs=inputs).load_train(silo).inputs for silo in range(20)])
+    assert (float(images.min()), float(images.max())) == (lowest, 1.0)
+    records = torch.cat([task("breast_cancer", inputs=inputs).load_train(silo).inputs for silo in range(20)])
+    np.testing.assert_allclose(records.min(0).values, lowest, atol=1e-6)
+    np.testing.assert_allclose(records.max(0).values, 1, atol=1e-6)
+
+
+def test_widths_are_those_of_the_hidden_layers():
+    assert count(task("digits", widths=(10,)).build_model(0)) == 64 * 10 + 10 + 10 * 10 + 10
+    assert count(task("breast_cancer", widths=(4, 3)).build_model(0)) == 30 * 4 + 4 + 4 * 3 + 3 + 3 * 2 + 2
+
+
+def test_a_cnn_has_three_convolutions_of_whole_groups():
+    first = task("cifar10", widths=(8, 16, 24)).build_model(0)[0]
+    assert tuple(first.weight.shape) == (8, 3, 3, 3)
+    for widths in ((32, 64), (32, 64, 65)):
+        with pytest.raises(ValueError, match="three convolutions, each a multiple of the 8 groups"):
+            task("cifar10", widths=widths)
+
+
 def test_the_same_seed_gives_the_same_examples_and_model_in_another_process():
     script = (
         "import hashlib, torch; from fedlaw_flwr.partition import Partition; from fedlaw_flwr.tasks import load_task;"
@@ -77,6 +100,7 @@ def pooled(inputs, labels, num_silos=1):
         "made up",
         Partition("iid", num_silos),
         0,
+        Choice(),
         load=lambda: (inputs, labels),
         build=lambda: mlp(inputs.shape[1], 2),
         num_labels=2,

@@ -3,14 +3,13 @@
 import numpy as np
 
 from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask
 
 
-def digits(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
-    """1,797 images of 8x8 pixels, ten digits; a perceptron of widths 64-64-32-10."""
+def digits(partition: Partition, seed: int, choice: Choice) -> PooledTask:
+    """1,797 images of 8x8 pixels, ten digits; a perceptron, 64-64-32-10 unless widths say otherwise."""
 
     def load() -> Pool:
         from sklearn.datasets import load_digits
@@ -22,19 +21,17 @@ def digits(
         "digits",
         partition,
         seed,
+        choice,
         load=load,
-        build=lambda: mlp(64, 64, 32, 10),
+        build=lambda: mlp(64, *(choice.widths or (64, 32)), 10),
         num_labels=10,
-        train_examples=train_examples,
         input_shape=(1, 8, 8),
         is_image=True,
     )
 
 
-def breast_cancer(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
-    """569 records of 30 measurements, benign or malignant; a perceptron of widths 30-16-2."""
+def breast_cancer(partition: Partition, seed: int, choice: Choice) -> PooledTask:
+    """569 records of 30 measurements, benign or malignant; a perceptron, 30-16-2 unless widths say otherwise."""
 
     def load() -> Pool:
         from sklearn.datasets import load_breast_cancer
@@ -46,10 +43,10 @@ def breast_cancer(
         "breast_cancer",
         partition,
         seed,
+        choice,
         load=load,
-        build=lambda: mlp(30, 16, 2),
+        build=lambda: mlp(30, *(choice.widths or (16,)), 2),
         num_labels=2,
-        train_examples=train_examples,
         input_shape=(30,),
         is_image=False,
         per_feature=True,

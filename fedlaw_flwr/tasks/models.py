@@ -28,14 +28,14 @@ def mlp(*widths: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def cnn(num_labels: int, channels: int = 3, side: int = 32) -> nn.Module:
-    """Three 3x3 convolutions (32, 64, 64) with group norm (8 groups), ReLU and 2x2 pooling, then one linear layer.
+def cnn(num_labels: int, channels: int = 3, side: int = 32, widths: tuple[int, ...] = (32, 64, 64)) -> nn.Module:
+    """Three 3x3 convolutions of these widths with group norm (8 groups), ReLU and 2x2 pooling, then a linear layer.
 
     The paper says "4-layer CNN with group norm" and no more; the widths are ours.
     """
     layers: list[nn.Module] = []
     wide = channels
-    for width in (32, 64, 64):
+    for width in widths:
         layers += [nn.Conv2d(wide, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(), nn.MaxPool2d(2)]
         wide = width
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide * (side // 8) ** 2, num_labels))

@@ -1,4 +1,4 @@
-"""A task whose examples lie in one pool: split 80/10/10, standardised, and dealt to silos by a Partition."""
+"""A task whose examples lie in one pool: split 80/10/10, scaled, and dealt to silos by a Partition."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedlaw_flwr import seeding
 from fedlaw_flwr.partition import Partition
 from fedlaw_flwr.tasks.base import Examples
+from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.classification import cross_entropy, label_metrics
 from fedlaw_flwr.tasks.models import seeded
 
@@ -23,10 +24,10 @@ class PooledTask:
     """load() gives the pool, inputs (m, ...) and labels (m,), original train and test files together.
 
     A seeded shuffle splits it: a tenth (rounded down) for validation, as many for test, the rest for training (FedLAW,
-    5.1). Inputs are standardised with constants of the training split alone: one mean and deviation over all pixels
+    5.1). Inputs are scaled as choice.inputs says with constants of the training split alone: one pair over all pixels
     (`per_feature` false), or one for each feature. Those constants know every silo's examples, as a pool does and a
-    real federation must not. train_examples: only so many of the training split, the first of its shuffle, are dealt; 0
-    or more than there are: all. Raises ValueError for fewer than 10 examples.
+    real federation must not. choice.train_examples: only so many of the training split, the first of its shuffle, are
+    dealt; 0 or more than there are: all. Raises ValueError for fewer than 10 examples.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class PooledTask:
         name: str,
         partition: Partition,
         seed: int,
+        choice: Choice,
         *,
         load: Callable[[], Pool],
         build: Callable[[], nn.Module],
@@ -41,11 +43,10 @@ class PooledTask:
         input_shape: tuple[int, ...],
         is_image: bool,
         per_feature: bool = False,
-        train_examples: int = 0,
     ) -> None:
         self.name, self.num_labels, self.input_shape, self.is_image = name, num_labels, input_shape, is_image
         self._partition, self._seed, self._load, self._build = partition, seed, load, build
-        self._per_feature, self._train_examples = per_feature, train_examples
+        self._per_feature, self._choice = per_feature, choice
 
     def build_model(self, seed: int) -> nn.Module:
         """The task's net, initialised from (seed, "model")."""
@@ -85,10 +86,10 @@ class PooledTask:
             )
         order = seeding.generator(self._seed, "split").permutation(len(labels))
         parts = np.split(order, [len(order) - 2 * tenth, len(order) - tenth])
-        parts[0] = parts[0][: self._train_examples or None]
+        parts[0] = parts[0][: self._choice.train_examples or None]
         centre, spread = self._constants(raw[parts[0]])
 
-        def standardised(part: NDArray[np.intp]) -> Examples:
+        def scaled(part: NDArray[np.intp]) -> Examples:
             inputs = raw[part] - centre
             inputs /= spread
             return Examples(
@@ -96,7 +97,7 @@ class PooledTask:
                 torch.from_numpy(labels[part].astype(np.int64)),
             )
 
-        train, validation, test = map(standardised, parts)
+        train, validation, test = map(scaled, parts)
         return train, validation, test
 
     @cached_property
@@ -104,13 +105,20 @@ class PooledTask:
         return self._partition.deal(self._splits[0].targets.numpy(), self.num_labels)
 
     def _constants(self, train: NDArray[Any]) -> tuple[Any, Any]:
-        """Mean and deviation, float32, over everything or per feature; a feature that never varies is left alone."""
+        """What is subtracted and what then divides, float32, over everything or per feature; a feature that never
+        varies is divided by 1."""
         axis = 0 if self._per_feature else None
-        centre = train.mean(axis=axis, dtype=np.float64)
-        # By slices: in one piece the float64 deviations of CIFAR's images would take 1.2 GB.
-        slices = np.array_split(train, ceil(len(train) / 2048))
-        squares = sum(np.square(part - centre).sum(axis=axis) for part in slices)
-        spread = np.sqrt(squares * (np.size(centre) / train.size))
+        low, high = train.min(axis=axis), train.max(axis=axis)
+        width = np.subtract(high, low, dtype=np.float64)
+        if self._choice.inputs == "standardised":
+            centre = train.mean(axis=axis, dtype=np.float64)
+            # By slices: in one piece the float64 deviations of CIFAR's images would take 1.2 GB.
+            slices = np.array_split(train, ceil(len(train) / 2048))
+            squares = sum(np.square(part - centre).sum(axis=axis) for part in slices)
+            spread = np.sqrt(squares * (np.size(centre) / train.size))
+        elif self._choice.inputs == "unit":
+            centre, spread = low.astype(np.float64), width
+        else:
+            centre, spread = low + width / 2, width / 2
         # Not spread > 0: rounding gives a constant such as 0.1 a deviation of 1e-17, to divide by.
-        varies = train.max(axis=axis) > train.min(axis=axis)
-        return np.float32(centre), np.float32(np.where(varies, spread, 1.0))
+        return np.float32(centre), np.float32(np.where(high > low, spread, 1.0))

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import cnn, mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask
 
@@ -20,67 +21,52 @@ _FOLDERS = {
 }
 
 
-def mnist(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
+def mnist(partition: Partition, seed: int, choice: Choice) -> PooledTask:
     """70,000 images of 28x28 pixels, the ten digits; the paper's 3-layer perceptron, 784-200-100-10."""
-    net = partial(mlp, 784, 200, 100, 10)
-    return _vision("mnist", "MNIST", partition, seed, data_dir, download, train_examples, net, (1, 28, 28))
+    return _grey("mnist", "MNIST", partition, seed, choice)
 
 
-def fashion_mnist(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
+def fashion_mnist(partition: Partition, seed: int, choice: Choice) -> PooledTask:
     """70,000 images of 28x28 pixels, ten kinds of clothes; the same perceptron."""
-    net = partial(mlp, 784, 200, 100, 10)
-    return _vision(
-        "fashion_mnist", "FashionMNIST", partition, seed, data_dir, download, train_examples, net, (1, 28, 28)
-    )
+    return _grey("fashion_mnist", "FashionMNIST", partition, seed, choice)
 
 
-def cifar10(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
+def cifar10(partition: Partition, seed: int, choice: Choice) -> PooledTask:
     """60,000 colour images of 32x32 pixels, ten kinds; the paper's 4-layer CNN with group norm."""
-    return _vision(
-        "cifar10", "CIFAR10", partition, seed, data_dir, download, train_examples, partial(cnn, 10), (3, 32, 32)
-    )
+    return _colour("cifar10", "CIFAR10", 10, partition, seed, choice)
 
 
-def cifar100(
-    partition: Partition, seed: int, data_dir: str = "", download: bool = False, train_examples: int = 0
-) -> PooledTask:
+def cifar100(partition: Partition, seed: int, choice: Choice) -> PooledTask:
     """60,000 colour images of 32x32 pixels, a hundred kinds; the same CNN."""
-    return _vision(
-        "cifar100", "CIFAR100", partition, seed, data_dir, download, train_examples, partial(cnn, 100), (3, 32, 32)
-    )
+    return _colour("cifar100", "CIFAR100", 100, partition, seed, choice)
+
+
+def _grey(name: str, dataset: str, partition: Partition, seed: int, choice: Choice) -> PooledTask:
+    net = partial(mlp, 784, *(choice.widths or (200, 100)), 10)
+    return _vision(name, dataset, 10, (1, 28, 28), net, partition, seed, choice)
+
+
+def _colour(name: str, dataset: str, labels: int, partition: Partition, seed: int, choice: Choice) -> PooledTask:
+    net = partial(cnn, labels, widths=choice.widths) if choice.widths else partial(cnn, labels)
+    return _vision(name, dataset, labels, (3, 32, 32), net, partition, seed, choice)
 
 
 def _vision(
     name: str,
     dataset: str,
+    labels: int,
+    shape: tuple[int, ...],
+    net: Callable[[], nn.Module],
     partition: Partition,
     seed: int,
-    data_dir: str,
-    download: bool,
-    train_examples: int,
-    build: Callable[[], nn.Module],
-    shape: tuple[int, ...],
+    choice: Choice,
 ) -> PooledTask:
     def load() -> Pool:
-        pools = [_read(name, dataset, data_dir, download, train) for train in (True, False)]
+        pools = [_read(name, dataset, choice.data_dir, choice.download, train) for train in (True, False)]
         return np.concatenate([p[0] for p in pools]), np.concatenate([p[1] for p in pools])
 
     return PooledTask(
-        name,
-        partition,
-        seed,
-        load=load,
-        build=build,
-        train_examples=train_examples,
-        num_labels=100 if name == "cifar100" else 10,
-        input_shape=shape,
-        is_image=True,
+        name, partition, seed, choice, load=load, build=net, num_labels=labels, input_shape=shape, is_image=True
     )
 
 

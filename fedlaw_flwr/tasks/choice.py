@@ -1,0 +1,32 @@
+"""What a researcher may choose about a pooled task beside its partition and seed: files, examples, inputs, widths."""
+
+from dataclasses import dataclass
+
+INPUTS = ("standardised", "unit", "centred")
+"""How inputs are scaled, by constants of the training split: (x - mean) / deviation; (x - min) / (max - min), in
+[0, 1]; or twice that less 1, in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """data_dir, download: where torchvision's files lie, and whether it may fetch them. train_examples: how many of the
+    training split are dealt, 0 for all. inputs: one of INPUTS. widths: of a perceptron's hidden layers or of the CNN's
+    three convolutions; empty for the task's own."""
+
+    data_dir: str = ""
+    download: bool = False
+    train_examples: int = 0
+    inputs: str = "standardised"
+    widths: tuple[int, ...] = ()
+
+
+AS_IT_COMES = Choice()
+"""Nothing chosen."""
+
+
+def widths_of(text: str) -> tuple[int, ...]:
+    """The widths in a text such as "200,100"; raises ValueError for anything but whole numbers from 1 up."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError("whole numbers from 1 up are expected, with commas between them: 200,100")
+    return tuple(int(part) for part in parts)
