@@ -1,4 +1,4 @@
-"""The `fedlaw` command: demo, run, list, report, and the operators' commands of `deploy.commands`."""
+"""The `fedlaw` command: demo, run, grid, list, report, and the operators' commands of `deploy.commands`."""
 
 import logging
 import signal
@@ -15,6 +15,7 @@ from rich.table import Table
 from fedlaw_flwr.conformance.command import conformance
 from fedlaw_flwr.deploy import commands
 from fedlaw_flwr.silo import check_command, scaffold_command, schema_commands
+from fedlaw_flwr.studies.command import grid
 
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
@@ -25,8 +26,17 @@ app = typer.Typer(
 app.add_typer(commands.deploy, name="deploy")
 app.add_typer(schema_commands.schema, name="schema")
 app.add_typer(scaffold_command.new, name="new")
-for command in (check_command.check, conformance, commands.join, commands.preflight, commands.silo, commands.metrics):
+for command in (
+    check_command.check,
+    conformance,
+    commands.join,
+    commands.preflight,
+    commands.silo,
+    commands.metrics,
+    grid,
+):
     app.command()(command)
+app.command()(grid)
 _console = Console()
 _verbose = False
 

@@ -25,9 +25,9 @@ _WIDTH, _SIZE, _DPI = 9.0, 9, 200
 # Above this many silos a name a row cannot be read; the two groups are named instead.
 _NAMED = 40
 _INK, _ATTACKER, _ABSENT, _FIXED = "#222222", "#b3261e", "#d0d0d0", "#e08e00"
-_LINES = ("#1f5fa8", "#c2571a", "#3c7d3c", "#7b4ea3", "#8a6d00", "#555555")
-_DASHES = ("-", "--", "-.", ":")
-_STYLE: dict[Any, Any] = {
+LINES = ("#1f5fa8", "#c2571a", "#3c7d3c", "#7b4ea3", "#8a6d00", "#555555")
+DASHES = ("-", "--", "-.", ":")
+STYLE: dict[Any, Any] = {
     "font.size": _SIZE,
     "axes.titlesize": _SIZE,
     "axes.edgecolor": "#888888",
@@ -62,7 +62,7 @@ def weights_svg(events: Sequence[Event]) -> str:
     if not curve and weights is None:
         return ""
     text = io.StringIO()
-    _write(_figure({strategy_name(settings_of(events)): curve}, weights), text, "svg")
+    write(_figure({strategy_name(settings_of(events)): curve}, weights), text, "svg")
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
@@ -164,7 +164,7 @@ def _figure(curves: Mapping[str, Mapping[int, float]], weights: WeightMap | None
     with report_extra():
         import matplotlib
         from matplotlib.figure import Figure
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, _height(weights)), layout="constrained", facecolor="white")
         if weights is None:
             _draw_accuracy(figure.subplots(), curves)
@@ -191,8 +191,8 @@ def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> N
         axes.plot(
             rounds,
             percent,
-            color=_LINES[number % len(_LINES)],
-            linestyle=_DASHES[number % len(_DASHES)],
+            color=LINES[number % len(LINES)],
+            linestyle=DASHES[number % len(DASHES)],
             linewidth=1.5,
             marker="o" if len(curve) < 30 else None,
             markersize=2.5,
@@ -265,17 +265,18 @@ def _save(figure: "Figure", path: Path) -> Path:
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise ValueError(f"path={str(path)!r}: a picture is written as .png or .svg")
-    _write(figure, path, kind)
+    write(figure, path, kind)
     return path
 
 
-def _write(figure: "Figure", target: Path | io.StringIO, kind: str) -> None:
+def write(figure: "Figure", target: Path | io.StringIO, kind: str) -> None:
+    """Writes a figure as svg or png, the same bytes for the same figure."""
     import warnings
 
     import matplotlib
 
     # Without these SVG carries the date and three addresses; PNG has none of them.
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a silo's name may be in any script
         figure.savefig(target, format=kind, dpi=_DPI, metadata=metadata)

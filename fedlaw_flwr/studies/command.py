@@ -1,0 +1,173 @@
+"""`fedlaw grid`: does what an experiment's table lacks, several runs at a time, then sums up and draws."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+_console = Console()
+
+
+def grid(
+    experiment: Annotated[Path, typer.Argument(help="experiments/NAME.yaml")],
+    data_dir: Annotated[str, typer.Option(help="The folder torchvision keeps its files in.")] = "",
+    download: Annotated[bool, typer.Option("--download", help="Let torchvision download into it.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, auto")] = "cpu",
+    at_once: Annotated[
+        int, typer.Option(min=0, help="Most runs at a time; 0: a core each, as memory allows; on a GPU one.")
+    ] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, also method=NAME: only the runs that have it.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where tables, curves and pictures go.")] = Path("results"),
+    runs: Annotated[Path, typer.Option(help="Where the run folders go, NAME/RUN each.")] = Path("runs/grid"),
+    show: Annotated[bool, typer.Option("--show", help="Sum up and draw what is there; run nothing.")] = False,
+) -> None:
+    """Every run of an experiment that its table lacks; a killed grid goes on where it stopped."""
+    from fedlaw_flwr.studies.plan import Experiment
+    from fedlaw_flwr.studies.several import run_several
+    from fedlaw_flwr.studies.summary import cells_of
+    from fedlaw_flwr.studies.table import opened, read_rows
+    from fedlaw_flwr.studies.worker import Place
+
+    where: dict[str, Any] = {"download": download, "device": device, **({"data-dir": data_dir} if data_dir else {})}
+    if show:  # what only says where it would be computed is not needed
+        where["data-dir"] = data_dir or str(results.resolve().parent)
+    plan = Experiment.read(experiment, where)
+    path, curves = results / f"{plan.name}.csv", results / plan.name
+    chosen = [planned for planned in plan.runs if _has(planned, only or [])]
+    if not chosen:
+        raise ValueError(f"--only {' '.join(only or [])}: no run of {plan.name} has that")
+    failures: dict[str, str] = {}
+    if not show:
+        with opened(path) as table:
+            taken = _take(chosen, table, curves)
+            waiting = [planned for planned in chosen if planned.key not in table.done]
+            also = f" ({taken} of them for other experiments)" if taken else ""
+            done = len(table.done & {planned.key for planned in plan.runs})
+            _console.print(f"[bold]{plan.name}[/]: {len(plan.runs)} runs, {done} done{also}, {len(waiting)} to do")
+            place = Place(where, runs / plan.name, curves, plan.silos_per_batch)
+            most = at_once or (1 if device != "cpu" else os.cpu_count() or 1)
+            rounds = {planned.key: planned.settings(where).num_rounds for planned in waiting}
+            with _display(len(waiting), sum(rounds.values())) as display:
+                for planned, message in run_several(waiting, place, most):
+                    if "row" in message:
+                        table.append(message["row"])
+                    elif "round" not in message:
+                        reason = message.get("error") or f"its process ended with {message['lost']}"
+                        failures[planned.text] = reason
+                    display.note(planned, message, rounds[planned.key])
+    rows = read_rows(path)
+    if rows:
+        _console.print(_table(plan.name, cells_of(plan, rows)))
+        _write(plan, rows, results, curves)
+    for text, reason in failures.items():
+        _console.print(f"[red]failed:[/] {reason}\n  fedlaw run --engine batched {text}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _take(chosen: Sequence[Any], table: Any, curves: Path) -> int:
+    """Takes over what was done for another experiment, its curve first; returns how many rows."""
+    from fedlaw_flwr.studies.table import found_elsewhere
+
+    elsewhere, taken = found_elsewhere(table.path), 0
+    for planned in chosen:
+        row, folder = elsewhere.get(planned.key, ({}, Path()))
+        curve = folder / f"{planned.name}.csv"
+        if row and planned.key not in table.done and curve.exists():
+            curves.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(curve, curves / curve.name)
+            table.append(row)
+            taken += 1
+    return taken
+
+
+def _has(planned: Any, only: Sequence[str]) -> bool:
+    """Whether the run has every NAME=VALUE. Raises ValueError for what is no such pair."""
+    from fedlaw_flwr.settings import parsed
+
+    values = {**planned.values, "seed": planned.seed, "method": planned.method}
+    return all(values.get(name) == value for name, value in parsed(only).items())
+
+
+def _write(plan: Any, rows: Sequence[Mapping[str, str]], results: Path, curves: Path) -> None:
+    """The summary beside the table, and the pictures where matplotlib is there."""
+    from fedlaw_flwr.studies.drawing import draw_all
+    from fedlaw_flwr.studies.summary import cells_of, write_summary
+
+    write_summary(cells_of(plan, rows), results / f"{plan.name}-summary.csv")
+    try:
+        drawn = draw_all(plan, rows, curves, results)
+    except ModuleNotFoundError as error:
+        drawn = []
+        _console.print(f"no pictures: {error}", soft_wrap=True)
+    files = [results / f"{plan.name}.csv", results / f"{plan.name}-summary.csv", *drawn]
+    _console.print("written: " + ", ".join(map(str, files)), soft_wrap=True, highlight=False)
+
+
+def _table(name: str, cells: Sequence[Any]) -> Any:
+    from rich.table import Table as Drawn
+
+    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
+    axes = [axis for axis in axes if len({cell.axes.get(axis) for cell in cells}) > 1]
+    table = Drawn(*axes, "method", "seeds", "accuracy", "paper", "difference", title=f"{name}: test accuracy, %")
+    for cell in cells:
+        paper = ["", ""] if cell.paper is None else [f"{cell.paper:.1f}", f"{cell.difference:+.1f}"]
+        own = f"{cell.accuracy:.1f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.1f}")
+        table.add_row(*(cell.axes.get(axis, "") for axis in axes), cell.method, str(len(cell.seeds)), own, *paper)
+    return table
+
+
+class _Display:
+    """Bars for the whole and for every run under way on a terminal; else a line a finished run."""
+
+    def __init__(self, progress: Progress, runs: int, rounds: int) -> None:
+        self._progress, self._runs, self._rounds, self._done, self._ended = progress, runs, rounds, 0, 0
+        self._whole = progress.add_task("all runs", total=max(1, rounds), left="")
+        self._bars: dict[str, tuple[TaskID, int]] = {}
+        self._began = time.monotonic()
+
+    def note(self, planned: Any, message: Mapping[str, Any], rounds: int) -> None:
+        """Shows what a run said."""
+        label = f"{planned.method} {planned.values.get('attack', '')} seed {planned.seed}"
+        bar, seen = self._bars.get(planned.name) or (self._progress.add_task(label, total=rounds, left=""), 0)
+        now = int(message.get("round", rounds))  # what ended early needs none of its rounds any more
+        self._done += now - seen
+        self._bars[planned.name] = (bar, now)
+        self._progress.update(bar, completed=now)
+        self._progress.update(self._whole, completed=self._done, left=self._left())
+        if "round" not in message:
+            self._ended += 1
+            self._progress.remove_task(bar)
+            what = f"accuracy {100 * message['row']['accuracy']:.1f} %" if "row" in message else "failed"
+            about = " ".join(f"{name}={value}" for name, value in planned.values.items())
+            if not self._progress.console.is_terminal:
+                about = " ".join(f"{name}={planned.values[name]}" for name in ("attack", "q") if name in planned.values)
+            self._progress.console.print(
+                f"{self._ended} of {self._runs}: {planned.method} {about} seed={planned.seed}: {what}; {self._left()}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    def _left(self) -> str:
+        """How long the rest takes at the pace so far: of rounds, all alike."""
+        if not self._done:
+            return ""
+        seconds = (time.monotonic() - self._began) * (self._rounds - self._done) / self._done
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"about {hours} h {minutes:02} min left" if hours else f"about {max(1, minutes)} min left"
+
+
+@contextmanager
+def _display(runs: int, rounds: int) -> Iterator[_Display]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=_console, disable=not _console.is_terminal) as progress:
+        yield _Display(progress, runs, rounds)

@@ -1,0 +1,165 @@
+"""The pictures an experiment file asks for, from its curves: accuracy, communication, weights, sweeps."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedlaw_flwr.runs.pictures import DASHES, LINES, STYLE, report_extra, write
+from fedlaw_flwr.runs.verdict import EXCLUDED_AT
+from fedlaw_flwr.studies.curves import Point, read_points
+from fedlaw_flwr.studies.plan import Experiment, Figure, PlannedRun
+from fedlaw_flwr.studies.table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ATTACKER, _HONEST = "#b3261e", "#1f5fa8"
+
+Curve = tuple[PlannedRun, Sequence[Point]]
+
+
+def draw_all(experiment: Experiment, rows: Sequence[Row], curves: Path, into: Path) -> list[Path]:
+    """Draws every figure for which there are runs, `NAME-1.svg` and on in the file's order; returns the files."""
+    done = {(row["method"], row["settings"]) for row in rows}
+    found: list[Curve] = [
+        (planned, read_points(curves / f"{planned.name}.csv"))
+        for planned in experiment.runs
+        if planned.key in done and (curves / f"{planned.name}.csv").exists()
+    ]
+    drawn = []
+    for number, figure in enumerate(experiment.figures, 1):
+        chosen = [each for each in found if not figure.methods or each[0].method in figure.methods]
+        if chosen:
+            path = into / f"{experiment.name}-{number}.svg"
+            _draw(figure, chosen, path)
+            drawn.append(path)
+    return drawn
+
+
+def _draw(figure: Figure, curves: Sequence[Curve], path: Path) -> None:
+    with report_extra():
+        import matplotlib
+        from matplotlib.figure import Figure as Canvas
+    panels = _panels(figure.panels, curves)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    draw = _DRAWN[figure.kind]
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(3.4 * columns + 1, 2.9 * lines + 0.4), layout="constrained", facecolor="white")
+        all_axes = canvas.subplots(lines, columns, squeeze=False).ravel()
+        for axes, (label, own) in zip(all_axes, panels.items(), strict=False):
+            draw(axes, own, figure)
+            axes.set_title(label)
+            axes.grid(color="#e6e6e6", linewidth=0.6)
+        for axes in islice(all_axes, len(panels), None):
+            axes.remove()
+        named: dict[str, Any] = {}
+        for axes in all_axes[: len(panels)]:
+            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+                named.setdefault(name, handle)
+        canvas.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, frameon=False)
+        if figure.title:
+            canvas.suptitle(figure.title)
+        write(canvas, path, "svg")
+
+
+def _panels(names: Sequence[str], curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """The curves by what they have in the panels' settings; `method` and `seed` may be panels too."""
+    panels: dict[str, list[Curve]] = {}
+    for planned, points in curves:
+        values = {**planned.values, "method": planned.method, "seed": planned.seed}
+        label = ", ".join(f"{name} {values.get(name, '')}" for name in names)
+        panels.setdefault(label, []).append((planned, points))
+    return panels
+
+
+def _by_method(curves: Sequence[Curve]) -> Iterator[tuple[str, str, str, list[Curve]]]:
+    """Every method with its colour, its dashes and its curves, one for each seed and choice of what is no panel."""
+    methods: dict[str, list[Curve]] = {}
+    for planned, points in curves:
+        methods.setdefault(planned.method, []).append((planned, points))
+    for i, (method, own) in enumerate(methods.items()):
+        yield method, LINES[i % len(LINES)], DASHES[i % len(DASHES)], own
+
+
+def _accuracy(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+    """Mean over seeds, and a band of one deviation, over rounds or over exchanges."""
+    over = "exchanges" if figure.kind == "exchanges" else "round"
+    for method, colour, dashes, own in _by_method(curves):
+        shared = [[point for point in points if point.accuracy is not None] for _, points in own]
+        length = min(map(len, shared))
+        if not length:
+            continue
+        x = [getattr(point, over) for point in shared[0][:length]]
+        y = 100 * np.array([[point.accuracy for point in points[:length]] for points in shared], dtype=float)
+        axes.plot(x, y.mean(0), color=colour, linestyle=dashes, linewidth=1.3, label=method)
+        if len(y) > 1:
+            spread = y.std(0, ddof=1)
+            axes.fill_between(x, y.mean(0) - spread, y.mean(0) + spread, color=colour, alpha=0.15, linewidth=0)
+    axes.set(ylim=(0, 100), xlabel="exchanges" if over == "exchanges" else "round", ylabel="test accuracy, %")
+
+
+def _weights(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+    """Every silo's weight in the first run of the panel, attackers red."""
+    planned, points = curves[0]
+    attackers = planned.attackers()
+    given = [point for point in points if point.weights]
+    for silo in range(max((len(point.weights) for point in given), default=0)):
+        hostile = silo in attackers
+        axes.plot(
+            [point.round for point in given],
+            [point.weights[silo] if silo < len(point.weights) else np.nan for point in given],
+            color=_ATTACKER if hostile else _HONEST,
+            linestyle="--" if hostile else "-",
+            linewidth=1.1,
+            alpha=0.8,
+            label="attackers" if hostile else "honest silos",
+        )
+    axes.set(xlabel="round", ylabel="weight")
+
+
+def _attackers(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+    """The mean weight of an attacker over rounds, on a log scale; 0 is drawn at the floor."""
+    floor = EXCLUDED_AT / 10
+    for method, colour, dashes, own in _by_method(curves):
+        for number, (planned, points) in enumerate(own):
+            count = len(planned.attackers()) or 1
+            given = [(point.round, max(floor, point.mass / count)) for point in points if point.mass is not None]
+            if given:
+                label = method if number == 0 else None
+                axes.plot(*zip(*given, strict=True), color=colour, linestyle=dashes, linewidth=1.2, label=label)
+    axes.axhline(EXCLUDED_AT, color="#888888", linewidth=0.8)
+    axes.set(yscale="log", xlabel="round", ylabel="mean weight of an attacker")
+
+
+def _sweep(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+    """The last accuracy over one setting: mean and deviation over what else differs, seeds above all."""
+    for method, colour, dashes, own in _by_method(curves):
+        found: dict[object, list[float]] = {}
+        for planned, points in own:
+            last = next((point.accuracy for point in reversed(points) if point.accuracy is not None), None)
+            if last is not None and figure.over in planned.values:
+                found.setdefault(planned.values[figure.over], []).append(100 * last)
+        numbers = all(isinstance(x, int | float) for x in found)
+        x = sorted(found, key=lambda value: float(value) if numbers else 0.0)  # type: ignore[arg-type]
+        if not x:
+            continue
+        y = [float(np.mean(found[value])) for value in x]
+        spread = [float(np.std(found[value], ddof=1)) if len(found[value]) > 1 else 0.0 for value in x]
+        axes.errorbar(
+            range(len(x)), y, spread, color=colour, linestyle=dashes, marker="o", markersize=3, label=method, capsize=2
+        )
+        axes.set_xticks(range(len(x)), [f"{value}" for value in x])
+    axes.set(xlabel=figure.over, ylabel="test accuracy, %")
+
+
+_DRAWN: Mapping[str, Callable[["Axes", Sequence[Curve], Figure], None]] = {
+    "accuracy": _accuracy,
+    "exchanges": _accuracy,
+    "weights": _weights,
+    "attackers": _attackers,
+    "sweep": _sweep,
+}

@@ -1,0 +1,185 @@
+"""An experiment file: methods, settings and seeds, multiplied out into the runs it stands for."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedlaw_flwr.document import Document, DocumentError
+from fedlaw_flwr.settings import Settings, SettingsError
+
+Value = bool | int | float | str
+Axis = Annotated[list[Value], Field(min_length=1)]
+
+WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "wait", "seed")
+"""Settings that are no part of what an experiment is: the machine's own, and the seed, which `seeds` says."""
+
+
+class Figure(BaseModel):
+    """One picture. accuracy: over rounds; exchanges: over communication rounds, an exchange each (the paper's Figure
+    8); weights: every silo's over rounds (Figures 1 and 4); attackers: their mean weight over rounds (Figure 9);
+    sweep: the last accuracy over the setting that `over` names (Table 2). panels: the settings a panel each; methods:
+    those drawn, all if empty."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["accuracy", "exchanges", "weights", "attackers", "sweep"]
+    title: str = ""
+    over: str = ""
+    panels: list[str] = []
+    methods: list[str] = []
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"))
+
+    about: str
+    settings: dict[str, Value] = {}
+    methods: Annotated[dict[str, dict[str, Value]], Field(min_length=1)]
+    runs: Annotated[list[dict[str, Value | Axis]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
+    paper: str = ""
+    silos_per_batch: Annotated[int, Field(strict=True, ge=1)] = 64
+    figures: list[Figure] = []
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of an experiment: a method under one choice of every axis, with one seed.
+
+    values: the settings that the file decides, by name, references resolved, without the seed.
+    """
+
+    method: str
+    values: Mapping[str, Value]
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """The settings as `fedlaw run` takes them, sorted by name."""
+        return " ".join(f"{name}={_toml(value)}" for name, value in sorted({**self.values, "seed": self.seed}.items()))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes two runs the same."""
+        return self.method, self.text
+
+    @property
+    def name(self) -> str:
+        """Ten hexadecimal digits, of the key alone: the names of the run's folder and curve."""
+        return hashlib.sha256("\n".join(self.key).encode()).hexdigest()[:10]
+
+    def settings(self, where: Mapping[str, Any]) -> Settings:
+        """Its settings on this machine: `where` are those of WHERE. Raises SettingsError."""
+        return Settings.read({**self.values, "seed": self.seed, **where})
+
+    def attackers(self) -> frozenset[int]:
+        """The silos that attack, found without the task's files."""
+        values = {name.replace("-", "_"): value for name, value in self.values.items()}
+        return Settings.model_construct(None, **values, seed=self.seed).attack_plan().attackers
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a file says. axes: the settings that its `runs` vary or name, in the file's order."""
+
+    name: str
+    about: str
+    runs: Sequence[PlannedRun]
+    axes: Sequence[str]
+    methods: Sequence[str]
+    figures: Sequence[Figure]
+    paper: Path | None
+    silos_per_batch: int
+
+    @classmethod
+    def read(cls, path: Path, where: Mapping[str, Any]) -> "Experiment":
+        """Reads the file and checks every run in it with the settings of this machine, `where`.
+
+        Settings of `runs` go before a method's, a method's before `settings`. A value "=name" is the value of the
+        setting of that name. Raises DocumentError, a sentence for each thing that is wrong, with its line.
+        """
+        document = Document.read(path)
+        file = document.check(_File)
+        runs: dict[tuple[str, str], PlannedRun] = {}
+        wrong: dict[str, None] = {}  # a sentence once, in order
+        for place, planned in _multiplied(file, document, wrong):
+            try:
+                planned.settings(where)
+            except SettingsError as error:
+                wrong.setdefault(document.wrong(place, f"{planned.method}: {error}"))
+            runs.setdefault(planned.key, planned)
+        paper = (path.parent / file.paper).resolve() if file.paper else None
+        if paper is not None and not paper.is_file():
+            wrong.setdefault(document.wrong(("paper",), f"paper={file.paper!r}: there is no such file"))
+        axes = list(dict.fromkeys(name for block in file.runs for name in block if name != "method"))
+        for i, figure in enumerate(file.figures):
+            known = [*axes, *(["seed"] if figure.kind != "sweep" else [])]
+            for name in [*figure.panels, *([figure.over] if figure.kind == "sweep" else [])]:
+                if name not in known:
+                    what = f"{name!r} is none of the settings that runs vary: {', '.join(known)}"
+                    wrong.setdefault(document.wrong(("figures", i), what))
+        if wrong:
+            raise DocumentError("\n".join(wrong))
+        return cls(
+            path.stem, file.about, list(runs.values()), axes, list(file.methods), file.figures, paper,
+            file.silos_per_batch,
+        )  # fmt: skip
+
+
+def _multiplied(
+    file: _File, document: Document, wrong: dict[str, None]
+) -> Iterator[tuple[tuple[str | int, ...], PlannedRun]]:
+    """Every run, seed after seed, and the place in the file it comes from; what cannot be one is noted in wrong."""
+    for name in WHERE:
+        places: list[tuple[str, ...]] = [("settings", name), *(("methods", method, name) for method in file.methods)]
+        for said in places:
+            if said in document.lines:
+                wrong.setdefault(document.wrong(said, f"{name} is no part of an experiment; {_said(name)}"))
+    for seed in file.seeds:
+        for i, block in enumerate(file.runs):
+            place: tuple[str | int, ...] = ("runs", i)
+            axes = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
+            methods = [str(name) for name in axes.pop("method", list(file.methods))]
+            for name in set(methods) - set(file.methods):
+                wrong.setdefault(document.wrong(place, f"method={name!r}: methods are {', '.join(file.methods)}"))
+            for name in set(WHERE) & set(axes):
+                wrong.setdefault(document.wrong(place, f"{name} is no part of an experiment; {_said(name)}"))
+            for chosen in product(*axes.values()):
+                for method in methods:  # innermost: what is compared is done together
+                    values = {**file.settings, **file.methods.get(method, {}), **dict(zip(axes, chosen, strict=True))}
+                    try:
+                        yield place, PlannedRun(method, _resolved(values), seed)
+                    except ValueError as error:
+                        wrong.setdefault(document.wrong(place, f"{method}: {error}"))
+
+
+def _said(name: str) -> str:
+    return "the file's `seeds` says it" if name == "seed" else "it is said when the experiment is run"
+
+
+def _resolved(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Every "=name" replaced by the value of that name. Raises ValueError where there is none or it is one itself."""
+    found = dict(values)
+    for name, value in values.items():
+        if isinstance(value, str) and value.startswith("="):
+            other = values.get(value[1:])
+            if other is None or (isinstance(other, str) and other.startswith("=")):
+                raise ValueError(f"{name}={value!r}: {value[1:]!r} is no setting with a value of its own here")
+            found[name] = other
+    return found
+
+
+def _toml(value: Value) -> str:
+    """As `settings.parsed` reads it back; text that would be read as something else in quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return repr(value)
+    from fedlaw_flwr.settings import parsed
+
+    return value if value and parsed([f"x={value}"])["x"] == value and " " not in value else f'"{value}"'

@@ -1,0 +1,144 @@
+"""The rows of an experiment over seeds: mean and deviation, beside the paper's, as CSV and as Markdown."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from fedlaw_flwr.settings import parsed
+from fedlaw_flwr.studies.plan import Experiment
+from fedlaw_flwr.studies.table import Row
+
+DETECTION = ("precision", "recall", "f1", "detection_accuracy")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method under one choice of every axis. Accuracies in per cent; deviation over seeds (n - 1), None for one.
+
+    paper, paper_deviation: the paper's value; None where it has none. detection: mean of each of DETECTION, empty for a
+    rule without weights.
+    """
+
+    method: str
+    axes: Mapping[str, str]
+    seeds: tuple[int, ...]
+    accuracy: float
+    deviation: float | None
+    validation: float | None
+    paper: float | None
+    paper_deviation: float | None
+    detection: Mapping[str, float]
+    mass: float | None
+    attack_success: float | None
+    settings: str
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's, in points."""
+        return None if self.paper is None else self.accuracy - self.paper
+
+
+def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
+    """A cell for each combination of a method and the axes that has a row, in the experiment's order."""
+    paper = read_paper(experiment.paper)
+    found = {(row["method"], row["settings"]): row for row in rows}
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    axes: dict[tuple[str, str], dict[str, str]] = {}
+    for planned in experiment.runs:
+        row = found.get(planned.key)
+        if row is None:
+            continue
+        values = {**planned.values}
+        key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
+        grouped.setdefault(key, []).append(row)
+        axes[key] = {axis: f"{values[axis]}" for axis in experiment.axes if axis in values}
+    return [_cell(key, axes[key], rows_of, paper) for key, rows_of in grouped.items()]
+
+
+def _cell(
+    key: tuple[str, str],
+    axes: Mapping[str, str],
+    rows: Sequence[Row],
+    paper: Mapping[tuple[str, ...], tuple[float, float]],
+) -> Cell:
+    method, first = key[0], rows[0]
+    accuracies = [100 * float(row["accuracy"]) for row in rows]
+    theirs = paper.get((first["task"], first["attack"], first["q"], first["byzantine"], method))
+    return Cell(
+        method=method,
+        axes=axes,
+        seeds=tuple(int(row["seed"]) for row in rows),
+        accuracy=mean(accuracies),
+        deviation=stdev(accuracies) if len(rows) > 1 else None,
+        validation=_mean(rows, "validation_accuracy", 100),
+        paper=theirs and theirs[0],
+        paper_deviation=theirs and theirs[1],
+        detection={name: value for name in DETECTION if (value := _mean(rows, name)) is not None},
+        mass=_mean(rows, "mass_on_attackers", 100),
+        attack_success=_mean(rows, "attack_success", 100),
+        settings=first["settings"],
+    )
+
+
+def _mean(rows: Sequence[Row], field: str, factor: float = 1) -> float | None:
+    values = [factor * float(row[field]) for row in rows if row[field]]
+    return mean(values) if values else None
+
+
+def read_paper(path: Path | None) -> dict[tuple[str, ...], tuple[float, float]]:
+    """The paper's cells by (task, attack, q, fraction, method): mean and deviation, in per cent."""
+    if path is None:
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            (row["task"], row["attack"], row["q"], row["byzantine"], row["method"]): (
+                float(row["mean"]),
+                float(row["deviation"]),
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
+    """A line a cell: the axes, the method, ours, the paper's, the difference, and who was excluded."""
+    axes = [axis for axis in experiment.axes if len({cell.axes.get(axis) for cell in cells}) > 1]
+    theirs = any(cell.paper is not None for cell in cells)
+    head = [*axes, "method", "seeds", "test accuracy", *(["paper", "difference"] if theirs else [])]
+    head += ["precision", "recall", "F1", "accuracy of exclusion", "weight on attackers"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for cell in cells:
+        line = [*(cell.axes.get(axis, "") for axis in axes), cell.method, " ".join(map(str, cell.seeds))]
+        line.append(_with(cell.accuracy, cell.deviation))
+        if theirs:
+            line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
+        line += [f"{cell.detection[name]:.2f}" if cell.detection else "" for name in DETECTION]
+        line.append("" if cell.mass is None else f"{cell.mass:.1f} %")
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
+def common_settings(experiment: Experiment) -> dict[str, object]:
+    """The settings, names and values, that every run of the experiment has alike; but for the seed."""
+    texts = [parsed(planned.text.split(" ")) for planned in experiment.runs]
+    return {name: v for name, v in texts[0].items() if name != "seed" and all(t.get(name) == v for t in texts)}
+
+
+def write_summary(cells: Iterable[Cell], path: Path) -> None:
+    """A CSV line a cell, accuracies in per cent."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        head = ("method", "seeds", "mean", "deviation", "validation", "paper", "paper_deviation", "difference")
+        writer.writerow([*head, *DETECTION, "mass_on_attackers", "attack_success", "settings"])
+        for cell in cells:
+            numbers = [cell.accuracy, cell.deviation, cell.validation, cell.paper, cell.paper_deviation]
+            numbers += [cell.difference, *(cell.detection.get(name) for name in DETECTION), cell.mass]
+            figures = ["" if n is None else f"{n:.4g}" for n in [*numbers, cell.attack_success]]
+            writer.writerow([cell.method, " ".join(map(str, cell.seeds)), *figures, cell.settings])
+
+
+def _with(value: float | None, deviation: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if deviation is None else f"{value:.1f} ± {deviation:.1f}"

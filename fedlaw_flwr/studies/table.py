@@ -1,0 +1,130 @@
+"""The rows of an experiment: a CSV line a run, appended when it ends; a killed experiment goes on from there."""
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FIELDS = (
+    "method",
+    "task",
+    "attack",
+    "q",
+    "byzantine",
+    "seed",
+    "accuracy",
+    "validation_accuracy",
+    "attack_success",
+    "attackers",
+    "caught",
+    "wronged",
+    "precision",
+    "recall",
+    "f1",
+    "detection_accuracy",
+    "mass_on_attackers",
+    "rounds",
+    "held",
+    "failed",
+    "bytes_down",
+    "bytes_up",
+    "seconds",
+    "made_by",
+    "run",
+    "settings",
+)
+"""The columns. made_by: the releases and the device that made it; run: the name of its curve; settings: what `fedlaw
+run --engine batched` is told for the same."""
+
+Row = Mapping[str, str]
+
+
+class TableError(ValueError):
+    """A results file is not what this release writes, or somebody else is writing it."""
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file; none if it does not exist. A last line that was cut short is left out.
+
+    Raises TableError for a file with other columns.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows: list[Row] = [dict(row) for row in reader]
+    if reader.fieldnames is not None and tuple(reader.fieldnames) != FIELDS:
+        raise TableError(f"{path}: its columns are {', '.join(reader.fieldnames)}; {', '.join(FIELDS)} are expected")
+    return rows
+
+
+def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
+    """The rows of the other results files beside this one, by key, and the folder of each one's curves.
+
+    A run done for one experiment need not be done again for another. Files that are no results are passed over.
+    """
+    found: dict[tuple[str, str], tuple[Row, Path]] = {}
+    for other in sorted(path.parent.glob("*.csv")):
+        if other == path:
+            continue
+        try:
+            rows = read_rows(other)
+        except TableError:
+            continue
+        for row in rows:
+            found.setdefault((row["method"], row["settings"]), (row, other.with_suffix("")))
+    return found
+
+
+class Table:
+    """A results file open for appending; see `opened`."""
+
+    def __init__(self, path: Path, rows: list[Row]) -> None:
+        self.path, self.rows = path, rows
+
+    @property
+    def done(self) -> set[tuple[str, str]]:
+        """The keys of the runs that have a row: method and settings."""
+        return {(row["method"], row["settings"]) for row in self.rows}
+
+    def append(self, figures: Mapping[str, Any]) -> None:
+        """Adds a row, on disk before this returns. What is missing or None is left empty."""
+        row = {field: _written(figures.get(field)) for field in FIELDS}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Table]:
+    """The table of this file, for this process alone; a line that a kill cut short is cut off.
+
+    Raises TableError where another process has it open, or for a file with other columns.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TableError(f"{path}: another `fedlaw grid` is at work on this experiment; wait for it") from None
+        rows = read_rows(path)
+        lock.seek(0)
+        whole = lock.read().rfind(b"\n") + 1
+        os.truncate(path, whole)
+        yield Table(path, rows)
+
+
+def _written(value: Any) -> str:
+    """A cell: floats to seven digits, which is more than any of them is good for."""
+    if value is None:
+        return ""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)

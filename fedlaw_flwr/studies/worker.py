@@ -1,0 +1,109 @@
+"""One run of an experiment in a process of its own: its row and its curve, and word of every round meanwhile."""
+
+import logging
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from fedlaw_flwr.studies.plan import PlannedRun
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is done and what it leaves: the settings of this machine, a folder for runs, one for curves."""
+
+    where: Mapping[str, Any]
+    runs: Path
+    curves: Path
+    silos_per_batch: int
+
+
+def work(planned: PlannedRun, place: Place, pipe: Connection) -> None:
+    """Does the run; sends {"round", "peak"} after every round, then {"row"}, or {"error"} for what is no result.
+
+    One torch thread: several runs at a time fill the cores better, and sums do not depend on how many there are. A
+    run in which no round moved the model is a result, its row says why. If nobody reads the pipe any more, the run
+    ends at its next round.
+    """
+    try:
+        pipe.send({"row": _row(planned, place, pipe)})
+    except BrokenPipeError:
+        sys.exit(1)
+    except (Exception, KeyboardInterrupt) as error:
+        pipe.send({"error": f"{type(error).__name__}: {error}"})
+
+
+def _row(planned: PlannedRun, place: Place, pipe: Connection) -> dict[str, Any]:
+    import torch
+
+    from client_app.batched import SimulatedSilos
+    from fedlaw_flwr.runs.folder import RunFailed, read_events
+    from fedlaw_flwr.runs.in_process import run_batched
+    from fedlaw_flwr.runs.verdict import verdict
+    from fedlaw_flwr.studies.curves import points_of, write_points
+
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    settings = planned.settings(place.where)
+    folder = _fresh(place.runs / planned.name)
+    failed = ""
+
+    def note(event: Mapping[str, Any]) -> None:
+        if event["kind"] == "round":
+            pipe.send({"round": event["round"], "peak": _peak()})
+
+    try:
+        run_batched(SimulatedSilos, settings, folder, note, silos_per_batch=place.silos_per_batch)
+    except RunFailed as error:
+        failed = str(error).partition(";")[0]
+    events = list(read_events(folder))
+    found = verdict(events)
+    write_points(points_of(events), place.curves / f"{planned.name}.csv")
+    detection = found.detection
+    return {
+        **asdict(found),
+        **detection,
+        "detection_accuracy": detection.get("accuracy"),
+        "accuracy": found.accuracy,
+        "method": planned.method,
+        "task": settings.task,
+        "attack": settings.attack,
+        "q": settings.q,
+        "byzantine": settings.byzantine,
+        "seed": settings.seed,
+        "failed": failed,
+        "made_by": _made_by(settings.device),
+        "run": planned.name,
+        "settings": planned.text,
+    }
+
+
+def _fresh(folder: Path) -> Path:
+    """The folder, or the first of its name with a number that does not exist: what a killed run left is kept."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _peak() -> int:
+    """Bytes: the most this process has held so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def _made_by(device: str) -> str:
+    from importlib.metadata import version
+
+    import torch
+
+    from fedlaw_flwr.tasks.device import device as find
+
+    place = find(device)
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
+    return f"fedlaw-flwr {version('fedlaw-flwr')}, torch {torch.__version__}, {name}"
