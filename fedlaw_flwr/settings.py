@@ -102,6 +102,7 @@ class Settings(BaseModel):
     beta: Annotated[Real, Field(gt=0)] = 0.01
     s: Annotated[Whole, Field(ge=0)] = 0
     t: Annotated[Real, Field(ge=0, le=1)] = 0.0
+    s_start: Annotated[Whole, Field(ge=0)] = 0
     weight_rounds: Annotated[Whole, Field(ge=-1)] = 20
     refresh_every: Annotated[Whole, Field(ge=0)] = 0
     clip: str | float = "rank"
@@ -190,7 +191,17 @@ class Settings(BaseModel):
         if self.strategy == "fedlaw":
             if self.size_cap:
                 raise ValueError(f"size-cap={self.size_cap}: FedLAW learns its weights; only fedavg weighs by size")
-            Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
+            simplex = Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
+            if self.s_start and not simplex.s <= self.s_start <= self.num_silos:
+                allowed = (
+                    f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
+                )
+                raise ValueError(f"s-start={self.s_start}: {allowed}; 0 is off")
+            if self.s_start and self.weight_rounds < 1:
+                raise ValueError(
+                    f"s-start={self.s_start}, weight-rounds={self.weight_rounds}: s is lowered over the weight rounds, "
+                    "1 or more"
+                )
         else:
             try:
                 check(self.strategy, self.num_silos, self.rule_settings())

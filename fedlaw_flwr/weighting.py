@@ -138,6 +138,12 @@ class Schedule:
         """Whether round_number (from 1) is a weight round."""
         return 0 < round_number == self.last(round_number)
 
+    def carriers(self, round_number: int, first: int, s: int) -> int:
+        """How many may carry weight in round_number where b is not known (FedLAW, I.2): first in round 1, s from round
+        weight_rounds on, lowered in equal steps between (rounded up). The paper names no steps; these are ours."""
+        over = min(1.0, (round_number - 1) / max(1, self.weight_rounds - 1))
+        return first - math.floor((first - s) * over + 1e-9)
+
     def last(self, round_number: int) -> int:
         """The last weight round up to round_number, 0 if there was none."""
         if self.weight_rounds < 0 or round_number <= self.weight_rounds:

@@ -118,3 +118,11 @@ def test_widths_are_whole_numbers_between_commas(widths):
 def test_widths_that_a_cnn_cannot_have_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(SettingsError, match="three convolutions"):
         Settings.read({"task": "cifar10", "data-dir": str(tmp_path), "widths": "200,100"})
+
+
+def test_s_start_lies_between_s_and_all_silos():
+    with pytest.raises(SettingsError, match=r"^s-start=15: with num-silos=20 and s=16, 16 to 20 are allowed; 0 is off"):
+        Settings.read({"s-start": 15})
+    with pytest.raises(SettingsError, match="s is lowered over the weight rounds"):
+        Settings.read({"s-start": 20, "weight-rounds": -1})
+    assert Settings.read({"s-start": 20}).s_start == 20

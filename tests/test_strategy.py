@@ -164,6 +164,13 @@ def test_weights_are_learned_again_when_most_of_the_learned_weight_is_gone():
     assert rounds[3]["phase"] == "learned" and not rounds[3]["held"]
 
 
+def test_with_s_start_fewer_and_fewer_silos_carry_weight_until_s_do():
+    # bsum gives weight to exactly s silos at the default cap of 12/(11 s).
+    _, _, rounds, _ = run(eight(), rounds=5, variant="bsum", s_start=8, weight_rounds=3, max_byzantine=2)
+    assert [np.count_nonzero(event["weights"]) for event in rounds] == [8, 7, 6, 6, 6]
+    assert max(rounds[0]["weights"]) == pytest.approx(12 / 88) and max(rounds[2]["weights"]) == pytest.approx(12 / 66)
+
+
 def test_refresh_every_learns_again_in_one_round_of_so_many():
     _, _, rounds, grid = run(eight(), rounds=9, weight_rounds=2, refresh_every=3)
     assert [event["phase"] for event in rounds] == ["learned"] * 2 + ["held", "held", "learned"] * 2 + ["held"]
@@ -322,6 +329,7 @@ class TestOneExchange:
         ({"clip": "hard"}, "clip='hard'"),
         ({"clip": -2.0}, "clip=-2.0"),
         ({"fraction_evaluate": 2.0}, "fraction_evaluate=2.0"),
+        ({"s_start": 8, "weight_rounds": -1}, "s_start=8, weight_rounds=-1"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_value(settings, said):
@@ -335,6 +343,7 @@ def test_a_wrong_setting_is_refused_by_name_and_value(settings, said):
         ({"max_byzantine": 4, "num_silos": 8}, "max-byzantine=4 of n=8"),
         ({"s": 3, "t": 0.2}, r"s\*t = 0.6 < 1"),
         ({"s": 9}, "s=9"),
+        ({"s_start": 5}, "s_start=5: with n=8 silos and s=6, allowed are 6 to 8"),
         ({"lr": None}, "lr is needed"),
     ],
 )

@@ -271,6 +271,12 @@ def test_weights_are_learned_in_the_first_rounds_and_then_in_one_of_so_many(sche
     assert [schedule.last(r) for r in range(13)] == [max([0, *(x for x in learned if x <= r)]) for r in range(13)]
 
 
+def test_where_b_is_not_known_s_is_lowered_in_equal_steps_over_the_weight_rounds():
+    assert [Schedule(5).carriers(r, 10, 6) for r in range(1, 8)] == [10, 9, 8, 7, 6, 6, 6]
+    assert [Schedule(4).carriers(r, 10, 6) for r in range(1, 5)] == [10, 9, 8, 6]
+    assert [Schedule(1).carriers(r, 10, 6) for r in (1, 2)] == [10, 6]
+
+
 # -- standing ----------------------------------------------------------------------------------------------------
 
 

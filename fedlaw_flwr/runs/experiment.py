@@ -114,6 +114,7 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None, **more: Any
         beta=settings.beta,
         s=settings.s,
         t=settings.t,
+        s_start=settings.s_start,
         variant=settings.variant,
         weight_rounds=settings.weight_rounds,
         refresh_every=settings.refresh_every,

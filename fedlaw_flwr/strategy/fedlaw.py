@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -18,7 +18,7 @@ from fedlaw_flwr.projection import project
 from fedlaw_flwr.roster import Silo
 from fedlaw_flwr.strategy.base import MatrixStrategy, Shared
 from fedlaw_flwr.strategy.exchanges import Exchanges, Replies
-from fedlaw_flwr.weighting import Schedule, Simplex, Weights, least_loss, one_voice, score
+from fedlaw_flwr.weighting import Schedule, Simplex, Weights, default_cap, least_loss, one_voice, score
 
 _log = logging.getLogger("flwr")
 
@@ -48,7 +48,8 @@ class FedLAW(MatrixStrategy):
     round is exchange 1 alone. The delta form presumes that silos run plain SGD with the step lr.
 
     lr: alpha; None takes `lr` of train_config. beta: step of the weights. max_byzantine: b, a count (int) or a
-    fraction of the silos (float). s, t: sparsity and cap; 0 means s = n - b and t = 1/(s-10) or 12/(11 s).
+    fraction of the silos (float). s, t: sparsity and cap; 0 means s = n - b and t = 1/(s-10) or 12/(11 s). s_start: s
+    of the first round, lowered to s over the weight rounds, for a b that is not known (I.2; 0: s from the first on).
     weight_rounds, refresh_every: when w is learned (`Schedule`). clip: "rank" (the (m-b')-th smallest norm), "none", a
     norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C;
     loss_fence: how many deviations below the median its fence stands.
@@ -68,6 +69,7 @@ class FedLAW(MatrixStrategy):
         beta: float = 0.01,
         s: int = 0,
         t: float = 0.0,
+        s_start: int = 0,
         variant: str = "fedlaw",
         weight_rounds: int = 20,
         refresh_every: int = 0,
@@ -80,6 +82,10 @@ class FedLAW(MatrixStrategy):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(**shared)
+        if s_start and weight_rounds < 1:
+            raise ValueError(
+                f"s_start={s_start}, weight_rounds={weight_rounds}: s is lowered over the weight rounds, 1 or more"
+            )
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta={beta}: the step of the weights must be a finite number above 0")
         if weight_rounds < -1:
@@ -95,7 +101,7 @@ class FedLAW(MatrixStrategy):
         if not 0 <= coalition_distance < 2:
             raise ValueError(f"coalition_distance={coalition_distance}: between unit vectors it is in [0, 2), 0 is off")
         self.coalition_distance, self.watch = coalition_distance, watch
-        self.beta, self.s, self.t, self.variant = beta, s, t, variant
+        self.beta, self.s, self.t, self.s_start, self.variant = beta, s, t, s_start, variant
         self.schedule = Schedule(weight_rounds, refresh_every)
         self.clip, self.loss_filter, self.loss_fence, self.thrift = clip, loss_filter, loss_fence, thrift
 
@@ -109,6 +115,8 @@ class FedLAW(MatrixStrategy):
 
     def _begin(self, n: int, layout: Layout) -> None:
         self.simplex = x = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
+        if self.s_start and not x.s <= self.s_start <= n:
+            raise ValueError(f"s_start={self.s_start}: with n={n} silos and s={x.s}, allowed are {x.s} to {n}")
         self.weights = Weights(self.schedule)
         _log.info(
             "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
@@ -121,7 +129,8 @@ class FedLAW(MatrixStrategy):
         m, unmasked = len(replies.silos), len(replies.outcome.rejected)
         if (n := replies.outcome.asked) > self.simplex.n:  # silos joined: b is of all there are
             self.simplex = Simplex.for_federation(n, self.max_byzantine, self.s, self.t)
-        simplex = self._among(m, unmasked)
+        now = self._simplex_in(exchanges.server_round)
+        simplex = self._among(now, m, unmasked)
         if simplex is None:
             return None, {"reason": self._too_few(m, unmasked)}
         limit = self._clip(replies, simplex.b)
@@ -152,7 +161,7 @@ class FedLAW(MatrixStrategy):
             report |= {"phase": "learned", "turned": turned}
         trial = self._try(exchanges, replies, model, w, limit)
         unmasked += len(exchanges.outcomes[-1].rejected)
-        simplex = self._among(trial.scored.size, unmasked)
+        simplex = self._among(now, trial.scored.size, unmasked)
         if simplex is None or trial.direction is None:
             report["dodged"] = self._dodged(replies, trial)
             if trial.direction is None:
@@ -161,7 +170,7 @@ class FedLAW(MatrixStrategy):
         labels = np.unique(coalition[trial.scored], return_inverse=True)[1].reshape(-1)
         sizes = np.bincount(labels)
         if sizes.max() > 1:  # a coalition takes one place, and all its members are unmasked
-            simplex = self.simplex.among(sizes.size, unmasked + int(sizes[sizes > 1].sum())) or simplex
+            simplex = now.among(sizes.size, unmasked + int(sizes[sizes > 1].sum())) or simplex
         w = self._learn(exchanges.server_round, replies, w, trial, labels, simplex, report)
         return self._step(replies, model, w, report)
 
@@ -278,9 +287,16 @@ class FedLAW(MatrixStrategy):
         weighted = np.flatnonzero(w > 0)
         return combine_buffers(model.layout, replies.buffers[weighted]) if model.buffers.size else model.buffers
 
-    def _among(self, present: int, unmasked: int) -> Simplex | None:
+    def _simplex_in(self, server_round: int) -> Simplex:
+        """D(s, t) of this round: that of the federation, or one of those it is lowered to it from."""
+        if not self.s_start:
+            return self.simplex
+        s = self.schedule.carriers(server_round, max(self.s_start, self.simplex.s), self.simplex.s)
+        return replace(self.simplex, s=s, t=self.t or default_cap(s))
+
+    def _among(self, simplex: Simplex, present: int, unmasked: int) -> Simplex | None:
         """The feasible weights over those present, None where too few are."""
-        return self.simplex.among(present, unmasked) if present >= self.quorum else None
+        return simplex.among(present, unmasked) if present >= self.quorum else None
 
     def _too_few(self, present: int, unmasked: int, which: str = "") -> str:
         needed = max(2 * max(0, self.simplex.b - unmasked) + 2, self.quorum)
