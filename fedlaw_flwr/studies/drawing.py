@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,22 +138,19 @@ def _attackers(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
 
 def _sweep(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
     """The last accuracy over one setting: mean and deviation over what else differs, seeds above all."""
+    given = {planned.values[figure.over] for planned, _ in curves if figure.over in planned.values}
+    steps = sorted(given, key=lambda value: (isinstance(value, str), value))
     for method, colour, dashes, own in _by_method(curves):
-        found: dict[object, list[float]] = {}
+        found: dict[int, list[float]] = {}
         for planned, points in own:
             last = next((point.accuracy for point in reversed(points) if point.accuracy is not None), None)
             if last is not None and figure.over in planned.values:
-                found.setdefault(planned.values[figure.over], []).append(100 * last)
-        numbers = all(isinstance(x, int | float) for x in found)
-        x = sorted(found, key=lambda value: float(value) if numbers else 0.0)  # type: ignore[arg-type]
-        if not x:
-            continue
-        y = [float(np.mean(found[value])) for value in x]
-        spread = [float(np.std(found[value], ddof=1)) if len(found[value]) > 1 else 0.0 for value in x]
-        axes.errorbar(
-            range(len(x)), y, spread, color=colour, linestyle=dashes, marker="o", markersize=3, label=method, capsize=2
-        )
-        axes.set_xticks(range(len(x)), [f"{value}" for value in x])
+                found.setdefault(steps.index(planned.values[figure.over]), []).append(100 * last)
+        x = sorted(found)
+        y = [mean(found[at]) for at in x]
+        spread = [stdev(found[at]) if len(found[at]) > 1 else 0.0 for at in x]
+        axes.errorbar(x, y, spread, color=colour, linestyle=dashes, marker="o", markersize=3, label=method, capsize=2)
+    axes.set_xticks(range(len(steps)), [f"{value}" for value in steps])
     axes.set(xlabel=figure.over, ylabel="test accuracy, %")
 
 

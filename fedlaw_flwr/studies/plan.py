@@ -118,7 +118,7 @@ class Experiment:
             wrong.setdefault(document.wrong(("paper",), f"paper={file.paper!r}: there is no such file"))
         axes = list(dict.fromkeys(name for block in file.runs for name in block if name != "method"))
         for i, figure in enumerate(file.figures):
-            known = [*axes, *(["seed"] if figure.kind != "sweep" else [])]
+            known = [*axes, "method", "seed"]
             for name in [*figure.panels, *([figure.over] if figure.kind == "sweep" else [])]:
                 if name not in known:
                     what = f"{name!r} is none of the settings that runs vary: {', '.join(known)}"

@@ -1,0 +1,441 @@
+"""`fedlaw grid`: what an experiment file stands for, and that no run is lost, done twice or summed up wrongly."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import fake_runs
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.one_run import events_of
+from fedlaw_flwr.cli import app
+from fedlaw_flwr.document import DocumentError
+from fedlaw_flwr.runs.verdict import verdict
+from fedlaw_flwr.settings import Settings, parsed
+from fedlaw_flwr.studies import several
+from fedlaw_flwr.studies.curves import Point, points_of, read_points, write_points
+from fedlaw_flwr.studies.drawing import draw_all
+from fedlaw_flwr.studies.plan import Experiment, PlannedRun
+from fedlaw_flwr.studies.several import run_several
+from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, read_paper
+from fedlaw_flwr.studies.table import FIELDS, TableError, opened, read_rows
+from fedlaw_flwr.studies.worker import Place
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+SMALL = """
+about: a few rounds on digits
+settings: {task: digits, num-silos: 8, num-rounds: 3, weight-rounds: 2, local-epochs: 1, max-byzantine: =byzantine}
+methods:
+  FedLAW: {strategy: fedlaw, beta: 0.1}
+  FedAVG: {strategy: fedavg}
+runs:
+  - {attack: [inverse_gradient, label_flipping], byzantine: 2}
+seeds: [0, 1]
+figures:
+  - {kind: weights, panels: [attack, seed], methods: [FedLAW]}
+  - {kind: accuracy, panels: [attack]}
+  - {kind: sweep, over: attack}
+"""
+
+
+def written(folder, text=SMALL, name="small"):
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+def read(folder, text=SMALL, **where):
+    return Experiment.read(written(folder, text), where)
+
+
+def grid(*arguments):
+    return CliRunner().invoke(app, ["grid", *map(str, arguments)])
+
+
+def where_to(folder):
+    return "--results", folder / "results", "--runs", folder / "runs"
+
+
+# -- the file -------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_stands_for_every_method_under_every_choice_with_every_seed(tmp_path):
+    found = read(tmp_path)
+    assert [(run.method, run.values["attack"], run.seed) for run in found.runs] == [
+        (method, attack, seed)
+        for seed in (0, 1)
+        for attack in ("inverse_gradient", "label_flipping")
+        for method in ("FedLAW", "FedAVG")
+    ]
+    assert found.axes == ["attack", "byzantine"]
+    assert all(run.values["max-byzantine"] == 2 for run in found.runs)
+
+
+def test_runs_outdo_methods_and_methods_outdo_settings(tmp_path):
+    text = "about: x\nsettings: {lr: 0.3, beta: 0.5}\nmethods: {A: {beta: 0.2, s: 17}}\nruns: [{s: 18}]\nseeds: [4]\n"
+    (run,) = read(tmp_path, text).runs
+    assert run.values == {"lr": 0.3, "beta": 0.2, "s": 18}
+    settings = run.settings({})
+    assert (settings.lr, settings.beta, settings.s, settings.seed) == (0.3, 0.2, 18, 4)
+
+
+def test_a_run_that_two_blocks_name_is_done_once(tmp_path):
+    text = SMALL.replace("seeds:", "  - {attack: label_flipping, byzantine: [2, 3]}\nseeds:")
+    assert len(read(tmp_path, text).runs) == 12
+
+
+def test_a_runs_text_is_what_fedlaw_run_takes(tmp_path):
+    for run in read(tmp_path, SMALL.replace("task: digits", 'task: digits, widths: "32,16", buffers: ""')).runs:
+        assert Settings.read(parsed(run.text.split(" "))) == run.settings({})
+
+
+def test_its_name_hangs_on_method_settings_and_seed_alone():
+    run = PlannedRun("A", {"lr": 0.1, "q": 0.9}, 0)
+    assert run.name == PlannedRun("A", {"q": 0.9, "lr": 0.1}, 0).name
+    others = [replace(run, method="B"), replace(run, seed=1), replace(run, values={"lr": 0.2, "q": 0.9})]
+    assert len({run.name, *(other.name for other in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("num-rounds: 3", "num-rounds: none", ":8: FedLAW: num-rounds='none'"),
+        ("num-silos", "num-silo", ":8: FedLAW: num-silo: there is no such setting; did you mean 'num-silos'?"),
+        ("max-byzantine: =byzantine", "max-byzantine: =b", ":8: FedLAW: max-byzantine='=b': 'b' is no setting"),
+        ("byzantine: 2}", "byzantine: 2, method: Krum}", ":8: method='Krum': methods are FedLAW, FedAVG"),
+        ("byzantine: 2}", "byzantine: 2, seed: 3}", ":8: seed is no part of an experiment; the file's `seeds` says it"),
+        ("task: digits", "task: digits, data-dir: x", ":3: data-dir is no part of an experiment; it is said when"),
+        ("over: attack", "over: beta", ":13: 'beta' is none of the settings that runs vary: attack, byzantine"),
+        ("seeds: [0, 1]", "seeds: []", ":9: seeds=[]: list should have at least 1 item"),
+        ("seeds:", "seed:", "seed: there is no such key; did you mean 'seeds'?"),
+        ("seeds:", "paper: nowhere.csv\nseeds:", ":9: paper='nowhere.csv': there is no such file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence_with_its_line(tmp_path, old, new, said):
+    assert old in SMALL
+    with pytest.raises(DocumentError) as error:
+        read(tmp_path, SMALL.replace(old, new, 1))
+    assert any(f"small.yaml{said}" in line or said in line for line in str(error.value).splitlines())
+    assert len(set(str(error.value).splitlines())) == len(str(error.value).splitlines())
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_of_this_project_can_be_run(path, tmp_path):
+    found = Experiment.read(path, {"data-dir": str(tmp_path)})
+    assert found.runs and "fedlaw grid experiments/" + path.name in path.read_text()
+
+
+def test_mnist_core_is_what_was_promised():
+    core = Experiment.read(ROOT / "experiments" / "mnist-core.yaml", {"data-dir": str(ROOT)})
+    at_40 = {(run.method, run.values["attack"]) for run in core.runs if run.values["byzantine"] == 0.4}
+    attacks = ("label_flipping", "inverse_gradient", "backdoor", "double", "lie")
+    assert at_40 == {
+        *((method, attack) for method in ("FedLAW", "FedAVG", "Bulyan", "Trimmed Mean") for attack in attacks),
+        ("ideal", "label_flipping"),
+    }
+    others = {(run.method, run.values["attack"], run.values["byzantine"]) for run in core.runs} - {
+        (*x, 0.4) for x in at_40
+    }
+    assert others == {("FedLAW", attack, f) for attack in attacks[:2] for f in (0.1, 0.2, 0.3)}
+    full = Experiment.read(ROOT / "experiments" / "mnist-full.yaml", {"data-dir": str(ROOT)})
+    assert {run.key for run in core.runs} <= {run.key for run in full.runs}  # so that nothing is done twice
+
+
+def test_the_papers_tables_are_whole():
+    cells = read_paper(ROOT / "experiments" / "paper" / "accuracy.csv")
+    assert len(cells) == 1440
+    assert cells["mnist", "label_flipping", "0.9", "0.4", "FedLAW"] == (87.45, 0.26)
+    with (ROOT / "experiments" / "paper" / "detection.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 256
+
+
+# -- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_on_disk_when_append_returns_and_read_back_as_it_was(tmp_path):
+    with opened(tmp_path / "t.csv") as table:
+        table.append({"method": "A, B", "settings": "q=0.9", "accuracy": 0.25, "caught": None})
+        assert read_rows(tmp_path / "t.csv") == table.rows
+    (row,) = read_rows(tmp_path / "t.csv")
+    assert (row["method"], row["accuracy"], row["caught"]) == ("A, B", "0.25", "")
+
+
+def test_a_line_that_a_kill_cut_short_is_cut_off_and_its_run_done_again(tmp_path):
+    path = tmp_path / "t.csv"
+    with opened(path) as table:
+        table.append({"method": "A", "settings": "q=0.1"})
+        table.append({"method": "B", "settings": "q=0.2"})
+    path.write_bytes(path.read_bytes()[:-9])
+    assert [row["method"] for row in read_rows(path)] == ["A"]
+    with opened(path) as table:
+        assert table.done == {("A", "q=0.1")}
+        table.append({"method": "C", "settings": "q=0.3"})
+    assert [row["method"] for row in read_rows(path)] == ["A", "C"]
+
+
+def test_two_grids_cannot_write_one_table(tmp_path):
+    with opened(tmp_path / "t.csv"), pytest.raises(TableError, match="another `fedlaw grid` is at work"):
+        opened(tmp_path / "t.csv").__enter__()
+    with opened(tmp_path / "t.csv"):
+        pass
+
+
+def test_a_file_with_other_columns_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match="its columns are a, b"), opened(path):
+        pass
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+# -- several at a time ----------------------------------------------------------------------------------------------
+
+GB = 2**30
+
+
+@pytest.fixture
+def fakes(tmp_path, monkeypatch):
+    """Runs that do what their method says; the scheduler's tests are about processes, not about learning."""
+    monkeypatch.setattr(several, "work", fake_runs.work)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+
+    def begin(*methods, at_once=2, available=lambda: GB):
+        planned = [PlannedRun(method, {}, seed) for seed, method in enumerate(methods)]
+        return run_several(planned, Place({}, tmp_path, tmp_path, 1), at_once, available)
+
+    begin.go = (tmp_path / "go").touch
+    return begin
+
+
+def test_two_runs_are_under_way_where_memory_allows(fakes):
+    messages = fakes("one", "two", "three")
+    first = [next(messages)[0].method for _ in range(2)]
+    assert first == ["one", "two"]  # and neither has ended: nothing has told them to
+    fakes.go()
+    assert sorted(run.method for run, message in messages if "row" in message) == ["one", "three", "two"]
+
+
+def test_where_memory_is_short_one_waits_for_the_other(fakes):
+    fakes.go()
+    said = [(run.method, *message) for run, message in fakes("one", "two", available=lambda: 1000)]
+    assert [method for method, *_ in said] == ["one", "one", "two", "two"]
+
+
+def test_a_run_whose_process_dies_is_reported_and_the_others_go_on(fakes):
+    fakes.go()
+    ended = {run.method: message for run, message in fakes("dies", "fails", "one") if "round" not in message}
+    assert ended["dies"] == {"lost": 9} and ended["fails"] == {"error": "ValueError: no"} and "row" in ended["one"]
+
+
+def test_what_was_started_is_ended_when_the_grid_is(fakes):
+    import psutil
+
+    messages = fakes("waits", "waits")
+    next(messages), next(messages)
+    children = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(children) == 2
+    messages.close()
+    assert not any(child.is_running() for child in children)
+
+
+# -- the whole ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The small experiment, done once: its folder and what was printed."""
+    folder = tmp_path_factory.mktemp("grid")
+    result = grid(written(folder), *where_to(folder))
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_every_row_is_the_verdict_on_the_run_its_settings_name(done):
+    rows = read_rows(done[0] / "results" / "small.csv")
+    assert len(rows) == 8
+    for row in rows[:3]:
+        found = verdict(events_of({**parsed(row["settings"].split(" ")), "num-silos": 8}))
+        assert float(row["accuracy"]) == pytest.approx(found.accuracy, abs=1e-6)
+        assert (row["caught"], row["wronged"]) == (str(found.caught), str(found.wronged))
+        assert row["f1"] == f"{found.detection['f1']:.7g}"
+
+
+def test_every_round_of_a_run_is_in_its_curve(done):
+    for row in read_rows(done[0] / "results" / "small.csv"):
+        points = read_points(done[0] / "results" / "small" / f"{row['run']}.csv")
+        learned = row["method"] == "FedLAW"
+        assert [point.exchanges for point in points] == ([0, 2, 4, 5] if learned else [0, 1, 2, 3])
+        assert points[-1].accuracy == pytest.approx(float(row["accuracy"]), abs=1e-5)
+        assert str(points[-1].caught) == row["caught"] and len(points[-1].weights) == 8
+
+
+def test_a_second_grid_has_nothing_to_do_and_changes_no_row(done):
+    before = (done[0] / "results" / "small.csv").read_bytes()
+    result = grid(done[0] / "small.yaml", *where_to(done[0]))
+    assert "8 done, 0 to do" in result.output
+    assert (done[0] / "results" / "small.csv").read_bytes() == before
+
+
+def test_what_one_experiment_has_done_another_takes_over(done):
+    other = written(done[0], SMALL.replace("seeds: [0, 1]", "seeds: [1]"), "other")
+    result = grid(other, *where_to(done[0]))
+    assert "4 done (4 of them for other experiments), 0 to do" in result.output
+    rows = read_rows(done[0] / "results" / "other.csv")
+    assert all((done[0] / "results" / "other" / f"{row['run']}.csv").exists() for row in rows)
+
+
+def test_only_the_runs_asked_for_are_done(tmp_path):
+    result = grid(written(tmp_path), *where_to(tmp_path), "--only", "attack=label_flipping", "--only", "method=FedAVG",
+                  "--only", "seed=1")  # fmt: skip
+    assert [row["method"] for row in read_rows(tmp_path / "results" / "small.csv")] == ["FedAVG"], result.output
+    nobody = grid(written(tmp_path), *where_to(tmp_path), "--only", "attack=lie")
+    assert nobody.exit_code and "no run of small has that" in str(nobody.exception)
+
+
+def test_show_runs_nothing(tmp_path):
+    result = grid(written(tmp_path), *where_to(tmp_path), "--show")
+    assert result.exit_code == 0 and not (tmp_path / "results").exists()
+
+
+def test_a_run_that_fails_is_named_with_its_command_and_the_others_are_done(tmp_path):
+    text = SMALL.replace("task: digits, num-silos: 8", "task: mnist, num-silos: 8").replace(
+        "attack: [inverse_gradient, label_flipping]", "attack: inverse_gradient, task: [mnist, digits]"
+    )
+    result = grid(written(tmp_path, text), *where_to(tmp_path), "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert {row["task"] for row in read_rows(tmp_path / "results" / "small.csv")} == {"digits"}
+    assert "holds no MNIST" in result.output and "fedlaw run --engine batched attack=inverse_gradient" in result.output
+
+
+def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_behind(tmp_path, done):
+    table = tmp_path / "results" / "small.csv"
+    command = [
+        Path(sys.executable).with_name("fedlaw"),
+        "grid",
+        written(tmp_path),
+        *where_to(tmp_path),
+        "--at-once",
+        "1",
+    ]
+    running = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(read_rows(table)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    first = read_rows(table)
+    assert 2 <= len(first) < 8
+    while _alive(running.pid) and time.monotonic() < deadline:  # a run notices at its next round
+        time.sleep(0.1)
+    assert not _alive(running.pid)
+    assert grid(tmp_path / "small.yaml", *where_to(tmp_path)).exit_code == 0
+    rows = read_rows(table)
+    assert rows[: len(first)] == first and len(rows) == 8
+    uninterrupted = {row["run"]: row for row in read_rows(done[0] / "results" / "small.csv")}
+    for row in rows:
+        same = uninterrupted[row["run"]]
+        assert {**row, "seconds": ""} == {**same, "seconds": ""}
+
+
+def _alive(session):
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found
+
+
+# -- sums and pictures ----------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path):
+    (tmp_path / "paper.csv").write_text(
+        "task,attack,q,byzantine,method,mean,deviation\ndigits,label_flipping,0.6,0.25,FedAVG,70.5,1.5\n"
+    )
+    text = SMALL.replace("byzantine: 2}", "byzantine: 0.25, q: 0.6}").replace("seeds:", "paper: paper.csv\nseeds:")
+    plan = read(tmp_path, text)
+    accuracies = {0: 0.5, 1: 0.75}
+    rows = [
+        {**dict.fromkeys(FIELDS, ""), "method": run.method, "settings": run.text, "task": "digits", "q": "0.6",
+         "attack": str(run.values["attack"]), "byzantine": "0.25", "seed": str(run.seed),
+         "accuracy": str(accuracies[run.seed])}
+        for run in plan.runs
+    ]  # fmt: skip
+    cells = {(cell.method, cell.axes["attack"]): cell for cell in cells_of(plan, rows)}
+    cell = cells["FedAVG", "label_flipping"]
+    assert (cell.seeds, cell.accuracy) == ((0, 1), mean([50, 75]))
+    assert cell.deviation == pytest.approx(stdev([50, 75]))
+    assert cell.difference == pytest.approx(62.5 - 70.5)
+    assert cells["FedLAW", "label_flipping"].paper is None
+    lines = markdown(plan, list(cells.values())).splitlines()
+    assert "| label_flipping | FedAVG | 0 1 | 62.5 ± 17.7 | 70.5 ± 1.5 | -8.0 |" in next(
+        x for x in lines if "70.5" in x
+    )
+    assert common_settings(plan)["task"] == "digits" and "attack" not in common_settings(plan)
+    one = cells_of(plan, [row for row in rows if row["seed"] == "0"])
+    assert all(cell.deviation is None and cell.seeds == (0,) for cell in one)
+
+
+def test_points_say_who_is_excluded_and_what_attackers_hold():
+    events = [
+        {"kind": "run", "settings": {}, "attackers": {"silo 2": "lie"}},
+        {"kind": "evaluate", "round": 0, "accuracy": 0.1},
+        {"kind": "round", "round": 1, "exchanges": [{}, {}], "silos": ["silo 1", "silo 2", "silo 10"],
+         "weights": [0.0, 0.25, 0.75]},
+        {"kind": "evaluate", "round": 1, "accuracy": 0.5, "validation-accuracy": 0.4},
+        {"kind": "round", "round": 2, "exchanges": [{}]},
+    ]  # fmt: skip
+    assert points_of(events) == [
+        Point(0, 0, 0.1, None, None, None, None, ()),
+        Point(1, 2, 0.5, 0.4, 0.25, 0, 1, (0.0, 0.25, 0.75)),
+        Point(2, 3, None, None, None, None, None, ()),
+    ]
+
+
+def test_a_curve_is_read_back_as_it_was_written(tmp_path):
+    points = [Point(0, 0, 0.125, 0.25, None, None, None, ()), Point(1, 2, None, None, 0.5, 3, 0, (0.5, 0.0, 0.5))]
+    write_points(points, tmp_path / "curves" / "a.csv")
+    assert read_points(tmp_path / "curves" / "a.csv") == points
+    assert [path.name for path in (tmp_path / "curves").iterdir()] == ["a.csv"]
+
+
+def test_the_figures_a_file_asks_for_are_drawn_the_same_each_time(done, tmp_path):
+    plan = Experiment.read(done[0] / "small.yaml", {})
+    rows, curves = read_rows(done[0] / "results" / "small.csv"), done[0] / "results" / "small"
+    drawn = draw_all(plan, rows, curves, tmp_path)
+    assert [path.name for path in drawn] == ["small-1.svg", "small-2.svg", "small-3.svg"]
+    for path in drawn:
+        assert path.read_bytes() == (done[0] / "results" / path.name).read_bytes()
+    assert len({path.read_bytes() for path in drawn}) == 3
+
+
+def test_attackers_are_red_and_accuracy_is_the_mean_over_seeds(done):
+    from matplotlib.figure import Figure
+
+    from fedlaw_flwr.studies import drawing
+
+    plan = Experiment.read(done[0] / "small.yaml", {})
+    curves = [(run, read_points(done[0] / "results" / "small" / f"{run.name}.csv")) for run in plan.runs]
+    chosen = [each for each in curves if each[0].method == "FedLAW" and each[0].values["attack"] == "label_flipping"]
+    axes = Figure().subplots()
+    drawing._weights(axes, chosen, plan.figures[0])
+    hostile = [number for number, line in enumerate(axes.get_lines()) if line.get_color() == drawing._ATTACKER]
+    assert hostile == sorted(chosen[0][0].settings({}).attack_plan().attackers)
+    axes = Figure().subplots()
+    drawing._accuracy(axes, chosen, plan.figures[1])
+    (line,) = axes.get_lines()
+    ends = [100 * points[-1].accuracy for _, points in chosen]
+    assert line.get_ydata()[-1] == pytest.approx(mean(ends))
