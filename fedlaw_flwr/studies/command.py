@@ -56,17 +56,17 @@ def grid(
             place = Place(where, runs / plan.name, curves, plan.silos_per_batch)
             most = at_once or (1 if device != "cpu" else os.cpu_count() or 1)
             rounds = {planned.key: planned.settings(where).num_rounds for planned in waiting}
-            with _display(len(waiting), sum(rounds.values())) as display:
+            with _display(plan.varied, rounds) as display:
                 for planned, message in run_several(waiting, place, most):
                     if "row" in message:
                         table.append(message["row"])
                     elif "round" not in message:
                         reason = message.get("error") or f"its process ended with {message['lost']}"
                         failures[planned.text] = reason
-                    display.note(planned, message, rounds[planned.key])
+                    display.note(planned, message)
     rows = read_rows(path)
     if rows:
-        _console.print(_table(plan.name, cells_of(plan, rows)))
+        _console.print(_table(plan, cells_of(plan, rows)))
         _write(plan, rows, results, curves)
     for text, reason in failures.items():
         _console.print(f"[red]failed:[/] {reason}\n  fedlaw run --engine batched {text}", soft_wrap=True)
@@ -113,31 +113,34 @@ def _write(plan: Any, rows: Sequence[Mapping[str, str]], results: Path, curves: 
     _console.print("written: " + ", ".join(map(str, files)), soft_wrap=True, highlight=False)
 
 
-def _table(name: str, cells: Sequence[Any]) -> Any:
+def _table(plan: Any, cells: Sequence[Any]) -> Any:
     from rich.table import Table as Drawn
 
-    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
-    axes = [axis for axis in axes if len({cell.axes.get(axis) for cell in cells}) > 1]
-    table = Drawn(*axes, "method", "seeds", "accuracy", "paper", "difference", title=f"{name}: test accuracy, %")
+    theirs = any(cell.paper is not None for cell in cells)
+    head = [*plan.varied, "method", "seeds", "accuracy", *(["paper", "difference"] if theirs else [])]
+    table = Drawn(*head, title=f"{plan.name}: test accuracy, %")
     for cell in cells:
         paper = ["", ""] if cell.paper is None else [f"{cell.paper:.1f}", f"{cell.difference:+.1f}"]
         own = f"{cell.accuracy:.1f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.1f}")
-        table.add_row(*(cell.axes.get(axis, "") for axis in axes), cell.method, str(len(cell.seeds)), own, *paper)
+        axes = (cell.axes.get(axis, "") for axis in plan.varied)
+        table.add_row(*axes, cell.method, str(len(cell.seeds)), own, *(paper if theirs else []))
     return table
 
 
 class _Display:
-    """Bars for the whole and for every run under way on a terminal; else a line a finished run."""
+    """Bars for the whole and for every run under way on a terminal; a line a finished run everywhere."""
 
-    def __init__(self, progress: Progress, runs: int, rounds: int) -> None:
-        self._progress, self._runs, self._rounds, self._done, self._ended = progress, runs, rounds, 0, 0
-        self._whole = progress.add_task("all runs", total=max(1, rounds), left="")
+    def __init__(self, progress: Progress, varied: Sequence[str], rounds: Mapping[tuple[str, str], int]) -> None:
+        self._progress, self._varied, self._rounds = progress, varied, rounds
+        self._all, self._done, self._ended = sum(rounds.values()), 0, 0
+        self._whole = progress.add_task("all runs", total=max(1, self._all), left="")
         self._bars: dict[str, tuple[TaskID, int]] = {}
         self._began = time.monotonic()
 
-    def note(self, planned: Any, message: Mapping[str, Any], rounds: int) -> None:
+    def note(self, planned: Any, message: Mapping[str, Any]) -> None:
         """Shows what a run said."""
-        label = f"{planned.method} {planned.values.get('attack', '')} seed {planned.seed}"
+        axes = " ".join(f"{name}={planned.values[name]}" for name in self._varied if name in planned.values)
+        label, rounds = f"{planned.method} {axes} seed={planned.seed}", self._rounds[planned.key]
         bar, seen = self._bars.get(planned.name) or (self._progress.add_task(label, total=rounds, left=""), 0)
         now = int(message.get("round", rounds))  # what ended early needs none of its rounds any more
         self._done += now - seen
@@ -148,26 +151,20 @@ class _Display:
             self._ended += 1
             self._progress.remove_task(bar)
             what = f"accuracy {100 * message['row']['accuracy']:.1f} %" if "row" in message else "failed"
-            about = " ".join(f"{name}={value}" for name, value in planned.values.items())
-            if not self._progress.console.is_terminal:
-                about = " ".join(f"{name}={planned.values[name]}" for name in ("attack", "q") if name in planned.values)
-            self._progress.console.print(
-                f"{self._ended} of {self._runs}: {planned.method} {about} seed={planned.seed}: {what}; {self._left()}",
-                soft_wrap=True,
-                highlight=False,
-            )
+            line = f"{self._ended} of {len(self._rounds)}: {label}: {what}{'; ' * bool(self._left())}{self._left()}"
+            self._progress.console.print(line, soft_wrap=True, highlight=False)
 
     def _left(self) -> str:
-        """How long the rest takes at the pace so far: of rounds, all alike."""
-        if not self._done:
+        """How long the rest takes at the pace so far, of rounds, all alike; empty where nothing is left."""
+        if not 0 < self._done < self._all:
             return ""
-        seconds = (time.monotonic() - self._began) * (self._rounds - self._done) / self._done
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"about {hours} h {minutes:02} min left" if hours else f"about {max(1, minutes)} min left"
+        seconds = (time.monotonic() - self._began) * (self._all - self._done) / self._done
+        hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+        return f"about {hours} h {minutes:02} min left" if hours else f"about {minutes} min left"
 
 
 @contextmanager
-def _display(runs: int, rounds: int) -> Iterator[_Display]:
+def _display(varied: Sequence[str], rounds: Mapping[tuple[str, str], int]) -> Iterator[_Display]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=_console, disable=not _console.is_terminal) as progress:
-        yield _Display(progress, runs, rounds)
+        yield _Display(progress, varied, rounds)

@@ -96,6 +96,11 @@ class Experiment:
     paper: Path | None
     silos_per_batch: int
 
+    @property
+    def varied(self) -> list[str]:
+        """The axes in which its runs differ."""
+        return [axis for axis in self.axes if len({run.values.get(axis) for run in self.runs}) > 1]
+
     @classmethod
     def read(cls, path: Path, where: Mapping[str, Any]) -> "Experiment":
         """Reads the file and checks every run in it with the settings of this machine, `where`.

@@ -103,7 +103,7 @@ def read_paper(path: Path | None) -> dict[tuple[str, ...], tuple[float, float]]:
 
 def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     """A line a cell: the axes, the method, ours, the paper's, the difference, and who was excluded."""
-    axes = [axis for axis in experiment.axes if len({cell.axes.get(axis) for cell in cells}) > 1]
+    axes = experiment.varied
     theirs = any(cell.paper is not None for cell in cells)
     head = [*axes, "method", "seeds", "test accuracy", *(["paper", "difference"] if theirs else [])]
     head += ["precision", "recall", "F1", "accuracy of exclusion", "weight on attackers"]
