@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import fake_runs
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -205,7 +206,7 @@ GB = 2**30
 def fakes(tmp_path, monkeypatch):
     """Runs that do what their method says; the scheduler's tests are about processes, not about learning."""
     monkeypatch.setattr(several, "work", fake_runs.work)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    (tmp_path / "pids").mkdir()
 
     def begin(*methods, at_once=2, available=lambda: GB):
         planned = [PlannedRun(method, {}, seed) for seed, method in enumerate(methods)]
@@ -235,15 +236,13 @@ def test_a_run_whose_process_dies_is_reported_and_the_others_go_on(fakes):
     assert ended["dies"] == {"lost": 9} and ended["fails"] == {"error": "ValueError: no"} and "row" in ended["one"]
 
 
-def test_what_was_started_is_ended_when_the_grid_is(fakes):
-    import psutil
-
+def test_what_was_started_is_ended_when_the_grid_is(fakes, tmp_path):
     messages = fakes("waits", "waits")
-    next(messages), next(messages)
-    children = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-    assert len(children) == 2
+    assert {next(messages)[0].seed, next(messages)[0].seed} == {0, 1}
+    pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+    assert len(pids) == 2 and all(map(psutil.pid_exists, pids))
     messages.close()
-    assert not any(child.is_running() for child in children)
+    assert not any(map(psutil.pid_exists, pids))
 
 
 # -- the whole ------------------------------------------------------------------------------------------------------
@@ -346,8 +345,6 @@ def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_beh
 
 
 def _alive(session):
-    import psutil
-
     found = []
     for process in psutil.process_iter():
         try:

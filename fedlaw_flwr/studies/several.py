@@ -72,11 +72,12 @@ def _fits(running: Sequence[_Running], largest: int, available: Callable[[], int
 
 
 def _start(planned: PlannedRun, place: Place) -> _Running:
-    """A new interpreter: nothing of this process, its threads or its display, is in it."""
+    """A process forked from one that has imported what a run needs and nothing else: no thread, no display of ours."""
     # One thread of BLAS too; it reads this when it is loaded, in the new process.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    context = get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["client_app.batched", "fedlaw_flwr.runs.in_process", "fedlaw_flwr.studies.worker"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(planned, place, theirs), daemon=True)
     process.start()
