@@ -108,6 +108,7 @@ class Settings(BaseModel):
     clip: str | float = "rank"
     loss_filter: Flag = True
     loss_fence: Annotated[Real, Field(ge=0)] = 3.0
+    memory: Annotated[Real, Field(ge=0, le=1)] = 0.0
     coalition_distance: Annotated[Real, Field(ge=0, lt=2)] = 0.0
     watch: Flag = False
     thrift: Flag = True
@@ -209,6 +210,10 @@ class Settings(BaseModel):
                 raise ValueError(
                     re.sub(r"\b[a-z]+(?:_[a-z]+)+(?==)", lambda m: m[0].replace("_", "-"), str(error))
                 ) from None
+        if self.memory and self.variant == "bsum":
+            raise ValueError(
+                f"memory={self.memory}: variant='bsum' goes by the losses of one round alone; leave memory at 0"
+            )
         if self.weight_rounds == 0 and self.refresh_every == 0 and self.strategy == "fedlaw":
             raise ValueError(
                 'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'

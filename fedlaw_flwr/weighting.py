@@ -161,6 +161,7 @@ class Weights:
         self._standing: dict[Hashable, float] | None = None
         self._learned = 0  # the round in which w was last learned
         self._again = False
+        self._evidence: dict[Hashable, float] = {}  # of every silo scored so far, where scores have a memory
 
     def learns(self, round_number: int) -> bool:
         """Whether w is learned in this round: by the schedule, or because too much weight went missing.
@@ -176,6 +177,18 @@ class Weights:
         total = held.sum()
         return held / total if total > 0 else np.full(len(silos), 1.0 / len(silos))
 
+    def remember(self, silos: Sequence[Hashable], evidence: Vector, memory: float) -> Vector:
+        """y <- memory y + e - mean(e) of these silos, (m,): what the rounds have said of each, not this one alone.
+
+        Who is scored for the first time, or again after a dodge, starts from the least y there is. With memory = 1 and
+        w the projection of 1/m + y this is dual averaging (lazy projection; Zinkevich 2003, section 2.2; Xiao 2010).
+        """
+        least = min(self._evidence.values(), default=0.0)
+        past = np.array([self._evidence.get(silo, least) for silo in silos])
+        y: Vector = memory * past + evidence - evidence.mean()
+        self._evidence.update(zip(silos, y.tolist(), strict=True))
+        return y
+
     def missing(self, silos: Collection[Hashable]) -> float:
         """The share of the learned weight whose silos are not among these, 0 before anything is learned."""
         if not self._standing:
@@ -187,6 +200,8 @@ class Weights:
         """Takes all standing from silos that gave an update and would not be scored, until they are scored again."""
         if self._standing is not None:
             self._standing.update((silo, 0.0) for silo in silos)
+        for silo in silos:
+            self._evidence.pop(silo, None)
 
     def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int) -> None:
         """Takes the new w (m,) of the silos scored.
@@ -204,6 +219,7 @@ class Weights:
     def learn_again(self) -> None:
         """Forgets all standing and makes the next round a weight round."""
         self._standing = None
+        self._evidence = {}
         self._again = True
 
     def _held(self, silos: Sequence[Hashable]) -> Vector:

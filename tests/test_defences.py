@@ -1,5 +1,7 @@
 """The defences beyond the paper: coalitions heard once, weights learned again when a carrier turns, fences, sizes."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from flwr.app import MetricRecord
@@ -12,6 +14,7 @@ from scripted import ScriptedGrid, record_of, reply, stopped_clock
 from client_app.simulated import app
 from fedlaw_flwr import gate
 from fedlaw_flwr.guards import coalitions, raise_low_losses
+from fedlaw_flwr.projection import project
 from fedlaw_flwr.rules import RuleSettings, check
 from fedlaw_flwr.rules.fedavg import capped_sizes
 from fedlaw_flwr.runs.in_process import run_in_process
@@ -340,3 +343,64 @@ def test_fedlaw_takes_no_size_cap():
     with pytest.raises(SettingsError, match="size-cap=10: FedLAW learns its weights"):
         Settings.read({"size-cap": 10})
     assert Settings.read({"size-cap": 10, "strategy": "fedavg"}).rule_settings().size_cap == 10
+
+
+# -- the memory of the scores --------------------------------------------------------------------------------------
+
+
+def misled(i, until):
+    """Honest, but for `until` rounds its data are the opposite, thrice: a silo of mislabelled records that are then mended."""
+
+    def answer(received):
+        if received.round > until:
+            return honest(i)(received)
+        theta = received.arrays["w"]
+        arrays = None if received.reply == "loss" else {"w": theta - 0.1 * (theta + 3 * TARGET)}
+        return reply(arrays, float(np.sum((theta + 3 * TARGET) ** 2)) + 0.01, partition=i)
+
+    return answer
+
+
+@pytest.mark.parametrize("memory", [0.5, 1.0])
+def test_with_a_memory_weights_are_the_projection_of_what_all_rounds_have_said(memory):
+    scripts = [misled(0, until=3), *(honest(i) for i in range(1, 10))]
+    rounds = run(scripts, 5, fedlaw(memory=memory, max_byzantine=2, weight_rounds=-1, loss_filter=False))[1]
+    y = np.zeros(10)
+    for event in rounds:
+        evidence = np.array(event["alignment"]) - 0.1 * np.array(event["trial-losses"])
+        y = memory * y + evidence - evidence.mean()
+        np.testing.assert_allclose(event["scores"], 1 / 10 + y, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(event["weights"], project(1 / 10 + y, 8, 12 / 88), atol=1e-9)
+
+
+def test_a_silo_that_was_excluded_comes_back_by_what_it_is_sooner_the_shorter_the_memory():
+    scripts = [misled(0, until=2), *(honest(i) for i in range(1, 10))]
+
+    def first_back(memory):
+        rounds = run(scripts, 30, fedlaw(memory=memory, max_byzantine=0, weight_rounds=-1, loss_filter=False))[1]
+        assert weight_on(rounds[1], [0]) == 0
+        return next((event["round"] for event in rounds[2:] if weight_on(event, [0]) > 0), 31)
+
+    assert first_back(0.3) < first_back(0.9)
+
+
+def test_without_a_memory_no_bit_of_the_papers_score_changes():
+    scripts = [honest(i) for i in range(10)]
+    plain, other = run(scripts, 4, fedlaw())[1], run(scripts, 4, fedlaw(memory=0.0))[1]
+    assert [event["scores"] for event in plain] == [event["scores"] for event in other]
+    assert all(
+        h == pytest.approx(w + a - 0.1 * f, abs=1e-12)
+        for before, event in pairwise(plain)
+        for h, w, a, f in zip(
+            event["scores"], before["weights"], event["alignment"], event["trial-losses"], strict=True
+        )
+    )
+
+
+def test_a_memory_outside_its_range_or_with_bsum_is_refused():
+    with pytest.raises(ValueError, match=r"memory=1.5: the share of its evidence"):
+        fedlaw(memory=1.5)
+    with pytest.raises(ValueError, match=r"memory=0.5: variant 'bsum' goes by"):
+        fedlaw(memory=0.5, variant="bsum")
+    with pytest.raises(SettingsError, match=r"memory=0.5: variant='bsum' goes by"):
+        Settings.read({"memory": 0.5, "variant": "bsum"})

@@ -170,6 +170,11 @@ def test_a_silo_that_only_lacks_the_weight_it_lost_is_told_when_and_why_it_lost_
     assert "Round 2: it came with weight 0 against" in why
 
 
+def test_where_scores_have_a_memory_the_report_speaks_of_earlier_rounds_and_of_no_weight(tmp_path):
+    run = Scripted(tmp_path, memory=1.0).learned(but(AGREES, silo_3=-0.031), ALIKE).learned(AGREES, ALIKE).end()
+    assert "Round 2: earlier rounds spoke for it with 0 against" in run.row("silo 3").why
+
+
 def test_evidence_of_the_last_weight_round_goes_before_an_old_loss_of_weight(tmp_path):
     run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.031), ALIKE)
     run.learned(AGREES, but(ALIKE, silo_3=30.0)).end()

@@ -315,6 +315,26 @@ def test_a_silo_that_dodged_the_score_has_no_weight_until_it_is_scored_again():
     assert weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.4, 0.3, 0.3])
 
 
+def test_evidence_is_remembered_about_the_mean_of_those_scored():
+    weights = Weights(Schedule())
+    assert weights.remember(["a", "b"], np.array([3.0, 1.0]), 0.5).tolist() == [1.0, -1.0]
+    assert weights.remember(["b", "a"], np.array([4.0, 0.0]), 0.5).tolist() == [-0.5 + 2, 0.5 - 2]
+
+
+def test_who_is_new_or_dodged_the_score_starts_from_the_least_evidence_there_is():
+    weights = Weights(Schedule())
+    weights.remember(["a", "b", "c"], np.array([5.0, 1.0, 0.0]), 1.0)  # 3, -1, -2
+    weights.dodge(["a"])
+    assert weights.remember(["a", "b", "new"], np.zeros(3), 1.0).tolist() == [-2.0, -1.0, -2.0]
+
+
+def test_an_absent_silo_keeps_its_evidence():
+    weights = Weights(Schedule())
+    weights.remember(["a", "b"], np.array([2.0, 0.0]), 1.0)
+    weights.remember(["b"], np.array([9.0]), 1.0)
+    assert weights.remember(["a", "b"], np.zeros(2), 1.0).tolist() == [1.0, -1.0]
+
+
 def test_a_late_joiner_has_no_weight_until_it_is_scored():
     weights = after(({"a": 0.7, "b": 0.3}, []))
     assert weights.over(["a", "b", "new"]).tolist() == pytest.approx([0.7, 0.3, 0])

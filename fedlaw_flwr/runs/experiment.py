@@ -121,6 +121,7 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None, **more: Any
         clip=settings.clip,
         loss_filter=settings.loss_filter,
         loss_fence=settings.loss_fence,
+        memory=settings.memory,
         coalition_distance=settings.coalition_distance,
         watch=settings.watch,
         thrift=settings.thrift,

@@ -23,7 +23,8 @@ _HUGE = 1e12
 class Score:
     """A silo's score in one weight round, h = standing + alignment - beta loss, term by term.
 
-    Each term is (its own, the median over the silos that got weight); the standing is the weight it came with.
+    Each term is (its own, the median over the silos that got weight); the standing is the weight it came with or, where
+    scores have a memory, what earlier rounds said of it.
     lowest: the least score that got weight; highest_loss: the largest loss that did. decided: "alignment", "loss",
     "standing" or "order", the term that kept it from weight; rank: 1 for the largest score of `scored`.
     """
@@ -190,9 +191,10 @@ def _evidence(run: Run, found: Score) -> str:
         return f"its loss is {_above(*found.loss)} the others': {loss} (alignment {alignment}). {ending}"
     if found.decided == "standing":
         own, others = found.standing
+        what = f"earlier rounds spoke for it with {standing}" if _remembers(run) else f"it came with weight {standing}"
         instead = f"{found.score + others - own:+.3g}, where {found.lowest:+.3g} got weight"
         return (
-            f"it came with weight {standing}, and that decided: with the others' its score would have been {instead} "
+            f"{what}, and that decided: with the others' its score would have been {instead} "
             f"(alignment {alignment}, loss {loss})."
         )
     return (
@@ -224,10 +226,16 @@ def _why_through(run: Run, silo: str, learned: Event | None) -> str:
     found = score_of(run, learned, silo)
     if run.settings.get("variant") == "bsum":
         return f"Round {learned['round']}: its loss {_pair(*found.loss, 3)} is low enough."
+    before = "earlier rounds" if _remembers(run) else "weight before"
     return (
         f"Round {learned['round']}: its score {found.score:+.3g} ranks {found.rank} of {found.scored}: alignment "
-        f"{_pair(*found.alignment, 2, '+')}, loss {_pair(*found.loss, 3)}, weight before {_pair(*found.standing, 2)}."
+        f"{_pair(*found.alignment, 2, '+')}, loss {_pair(*found.loss, 3)}, {before} {_pair(*found.standing, 2)}."
     )
+
+
+def _remembers(run: Run) -> bool:
+    """Whether a score gathered the evidence of earlier rounds too."""
+    return bool(run.settings.get("memory"))
 
 
 def _pair(own: float, others: float, digits: int, sign: str = "") -> str:

@@ -53,6 +53,8 @@ class FedLAW(MatrixStrategy):
     weight_rounds, refresh_every: when w is learned (`Schedule`). clip: "rank" (the (m-b')-th smallest norm), "none", a
     norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C;
     loss_fence: how many deviations below the median its fence stands.
+    memory: 0 is the paper's score, h = w + e with e the evidence of this round; above it the score is 1/m + y, where
+    y <- memory y + e gathers the evidence of all rounds (`Weights.remember`), silos without weight included.
     coalition_distance: silos whose updates point the same way, give or take this much, are a coalition, which is
     scored and weighed as one silo (0: off; `guards.coalitions`). watch: a held round in which a silo that carries
     weight points against the step, <delta_i, D'w> < 0, is a weight round.
@@ -76,6 +78,7 @@ class FedLAW(MatrixStrategy):
         clip: str | float = "rank",
         loss_filter: bool = True,
         loss_fence: float = 3.0,
+        memory: float = 0.0,
         coalition_distance: float = 0.0,
         watch: bool = False,
         thrift: bool = True,
@@ -100,7 +103,11 @@ class FedLAW(MatrixStrategy):
             raise ValueError(f"loss_fence={loss_fence}: deviations below the median are a finite number of at least 0")
         if not 0 <= coalition_distance < 2:
             raise ValueError(f"coalition_distance={coalition_distance}: between unit vectors it is in [0, 2), 0 is off")
-        self.coalition_distance, self.watch = coalition_distance, watch
+        if not 0 <= memory <= 1:
+            raise ValueError(f"memory={memory}: the share of its evidence that a silo keeps is in [0, 1]")
+        if memory and variant == "bsum":
+            raise ValueError(f"memory={memory}: variant 'bsum' goes by this round's losses alone; leave memory at 0")
+        self.memory, self.coalition_distance, self.watch = memory, coalition_distance, watch
         self.beta, self.s, self.t, self.s_start, self.variant = beta, s, t, s_start, variant
         self.schedule = Schedule(weight_rounds, refresh_every)
         self.clip, self.loss_filter, self.loss_fence, self.thrift = clip, loss_filter, loss_fence, thrift
@@ -249,8 +256,12 @@ class FedLAW(MatrixStrategy):
         held = held / held.sum()
         inner = np.bincount(labels, inner_products(replies.updates, trial.direction)[trial.scored]) / sizes
         losses = np.bincount(labels, losses) / sizes
-        h = score(held, inner, losses, self._alpha, self.beta)
+        h = score(np.zeros_like(held) if self.memory else held, inner, losses, self._alpha, self.beta)
         h = np.nan_to_num(h, nan=-_UTTER, posinf=_UTTER, neginf=-_UTTER)  # unclipped updates can exceed float64
+        if self.memory:
+            keys = [replies.silos[row].node_id for row in trial.scored]
+            y = self.weights.remember(keys, h[labels], self.memory)
+            h = 1.0 / sizes.size + np.bincount(labels, y) / sizes
         if self.variant == "bsum":
             learned = least_loss(losses, simplex.s, simplex.t)
         else:
