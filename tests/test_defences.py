@@ -348,15 +348,15 @@ def test_fedlaw_takes_no_size_cap():
 # -- the memory of the scores --------------------------------------------------------------------------------------
 
 
-def misled(i, until):
-    """Honest, but for `until` rounds its data are the opposite, thrice: a silo of mislabelled records that are then mended."""
+def misled(i, until, far=3):
+    """Honest, but for `until` rounds its data point elsewhere: a silo of mislabelled records that are then mended."""
 
     def answer(received):
         if received.round > until:
             return honest(i)(received)
-        theta = received.arrays["w"]
-        arrays = None if received.reply == "loss" else {"w": theta - 0.1 * (theta + 3 * TARGET)}
-        return reply(arrays, float(np.sum((theta + 3 * TARGET) ** 2)) + 0.01, partition=i)
+        off = received.arrays["w"] + far * TARGET
+        arrays = None if received.reply == "loss" else {"w": received.arrays["w"] - 0.1 * off}
+        return reply(arrays, float(np.sum(off**2)) + 0.01, partition=i)
 
     return answer
 
@@ -374,14 +374,15 @@ def test_with_a_memory_weights_are_the_projection_of_what_all_rounds_have_said(m
 
 
 def test_a_silo_that_was_excluded_comes_back_by_what_it_is_sooner_the_shorter_the_memory():
-    scripts = [misled(0, until=2), *(honest(i) for i in range(1, 10))]
+    # Nine of ten carry weight. Silo 0 is worse than silo 9 for two rounds, then honest; silo 9 never is.
+    scripts = [misled(0, until=2), *(honest(i) for i in range(1, 9)), misled(9, until=99, far=2)]
 
     def first_back(memory):
-        rounds = run(scripts, 30, fedlaw(memory=memory, max_byzantine=0, weight_rounds=-1, loss_filter=False))[1]
+        rounds = run(scripts, 30, fedlaw(memory=memory, max_byzantine=1, weight_rounds=-1, loss_filter=False))[1]
         assert weight_on(rounds[1], [0]) == 0
         return next((event["round"] for event in rounds[2:] if weight_on(event, [0]) > 0), 31)
 
-    assert first_back(0.3) < first_back(0.9)
+    assert first_back(0.3) < first_back(0.9) < 31
 
 
 def test_without_a_memory_no_bit_of_the_papers_score_changes():
