@@ -43,6 +43,7 @@ class _File(BaseModel):
     runs: Annotated[list[dict[str, Value | Axis]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
     paper: str = ""
+    paper_detection: str = ""
     silos_per_batch: Annotated[int, Field(strict=True, ge=1)] = 64
     figures: list[Figure] = []
 
@@ -85,7 +86,8 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a file says. axes: the settings that its `runs` vary or name, in the file's order."""
+    """What a file says. axes: the settings that its `runs` vary or name, in the file's order; paper, paper_detection:
+    the paper's accuracies, and who it excluded under FedLAW (its Table 7)."""
 
     name: str
     about: str
@@ -94,6 +96,7 @@ class Experiment:
     methods: Sequence[str]
     figures: Sequence[Figure]
     paper: Path | None
+    paper_detection: Path | None
     silos_per_batch: int
 
     @property
@@ -118,9 +121,10 @@ class Experiment:
             except SettingsError as error:
                 wrong.setdefault(document.wrong(place, f"{planned.method}: {error}"))
             runs.setdefault(planned.key, planned)
-        paper = (path.parent / file.paper).resolve() if file.paper else None
-        if paper is not None and not paper.is_file():
-            wrong.setdefault(document.wrong(("paper",), f"paper={file.paper!r}: there is no such file"))
+        papers = {"paper": file.paper, "paper-detection": file.paper_detection}
+        for key, name in papers.items():
+            if name and not (path.parent / name).is_file():
+                wrong.setdefault(document.wrong((key,), f"{key}={name!r}: there is no such file"))
         axes = list(dict.fromkeys(name for block in file.runs for name in block if name != "method"))
         for i, figure in enumerate(file.figures):
             known = [*axes, "method", "seed"]
@@ -130,10 +134,18 @@ class Experiment:
                     wrong.setdefault(document.wrong(("figures", i), what))
         if wrong:
             raise DocumentError("\n".join(wrong))
+        paper, detection = ((path.parent / name).resolve() if name else None for name in papers.values())
         return cls(
-            path.stem, file.about, list(runs.values()), axes, list(file.methods), file.figures, paper,
-            file.silos_per_batch,
-        )  # fmt: skip
+            name=path.stem,
+            about=file.about,
+            runs=list(runs.values()),
+            axes=axes,
+            methods=list(file.methods),
+            figures=file.figures,
+            paper=paper,
+            paper_detection=detection,
+            silos_per_batch=file.silos_per_batch,
+        )
 
 
 def _multiplied(

@@ -18,7 +18,7 @@ class Cell:
     """One method under one choice of every axis. Accuracies in per cent; deviation over seeds (n - 1), None for one.
 
     paper, paper_deviation: the paper's value; None where it has none. detection: mean of each of DETECTION, empty for a
-    rule without weights.
+    rule without weights; paper_detection: the paper's, of FedLAW alone.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Cell:
     paper: float | None
     paper_deviation: float | None
     detection: Mapping[str, float]
+    paper_detection: Mapping[str, float]
     mass: float | None
     attack_success: float | None
     settings: str
@@ -42,7 +43,7 @@ class Cell:
 
 def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
     """A cell for each combination of a method and the axes that has a row, in the experiment's order."""
-    paper = read_paper(experiment.paper)
+    paper, detection = read_paper(experiment.paper), _read_detection(experiment.paper_detection)
     found = {(row["method"], row["settings"]): row for row in rows}
     grouped: dict[tuple[str, str], list[Row]] = {}
     axes: dict[tuple[str, str], dict[str, str]] = {}
@@ -54,7 +55,7 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
         key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
         grouped.setdefault(key, []).append(row)
         axes[key] = {axis: f"{values[axis]}" for axis in experiment.axes if axis in values}
-    return [_cell(key, axes[key], rows_of, paper) for key, rows_of in grouped.items()]
+    return [_cell(key, axes[key], rows_of, paper, detection) for key, rows_of in grouped.items()]
 
 
 def _cell(
@@ -62,10 +63,12 @@ def _cell(
     axes: Mapping[str, str],
     rows: Sequence[Row],
     paper: Mapping[tuple[str, ...], tuple[float, float]],
+    detection: Mapping[tuple[str, ...], Mapping[str, float]],
 ) -> Cell:
     method, first = key[0], rows[0]
     accuracies = [100 * float(row["accuracy"]) for row in rows]
-    theirs = paper.get((first["task"], first["attack"], first["q"], first["byzantine"], method))
+    place = (first["task"], first["attack"], first["q"], first["byzantine"])
+    theirs = paper.get((*place, method))
     return Cell(
         method=method,
         axes=axes,
@@ -76,6 +79,7 @@ def _cell(
         paper=theirs and theirs[0],
         paper_deviation=theirs and theirs[1],
         detection={name: value for name in DETECTION if (value := _mean(rows, name)) is not None},
+        paper_detection=detection.get(place, {}) if method == "FedLAW" else {},
         mass=_mean(rows, "mass_on_attackers", 100),
         attack_success=_mean(rows, "attack_success", 100),
         settings=first["settings"],
@@ -101,8 +105,21 @@ def read_paper(path: Path | None) -> dict[tuple[str, ...], tuple[float, float]]:
         }
 
 
+def _read_detection(path: Path | None) -> dict[tuple[str, ...], dict[str, float]]:
+    """The paper's mean of each of DETECTION by (task, attack, q, fraction)."""
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    if path is not None:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                name = "detection_accuracy" if row["metric"] == "accuracy" else row["metric"]
+                place = (row["task"], row["attack"], row["q"], row["byzantine"])
+                found.setdefault(place, {})[name] = float(row["mean"])
+    return found
+
+
 def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
-    """A line a cell: the axes, the method, ours, the paper's, the difference, and who was excluded."""
+    """A line a cell: the axes, the method, ours, the paper's, the difference, and who was excluded (the paper's in
+    brackets)."""
     axes = experiment.varied
     theirs = any(cell.paper is not None for cell in cells)
     head = [*axes, "method", "seeds", "test accuracy", *(["paper", "difference"] if theirs else [])]
@@ -113,7 +130,7 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
         line.append(_with(cell.accuracy, cell.deviation))
         if theirs:
             line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
-        line += [f"{cell.detection[name]:.2f}" if cell.detection else "" for name in DETECTION]
+        line += [_beside(cell.detection.get(name), cell.paper_detection.get(name)) for name in DETECTION]
         line.append("" if cell.mass is None else f"{cell.mass:.1f} %")
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
@@ -136,6 +153,10 @@ def write_summary(cells: Iterable[Cell], path: Path) -> None:
             numbers += [cell.difference, *(cell.detection.get(name) for name in DETECTION), cell.mass]
             figures = ["" if n is None else f"{n:.4g}" for n in [*numbers, cell.attack_success]]
             writer.writerow([cell.method, " ".join(map(str, cell.seeds)), *figures, cell.settings])
+
+
+def _beside(ours: float | None, theirs: float | None) -> str:
+    return ("" if ours is None else f"{ours:.2f}") + ("" if theirs is None else f" ({theirs:.2f})")
 
 
 def _with(value: float | None, deviation: float | None) -> str:

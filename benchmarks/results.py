@@ -1,0 +1,40 @@
+"""The tables of docs/results.md from results/: `python -m benchmarks.results` puts them in, and changes nothing else.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`: the experiment's common settings, then a line a cell.
+"""
+
+import re
+from pathlib import Path
+
+from fedlaw_flwr.studies.plan import Experiment
+from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown
+from fedlaw_flwr.studies.table import read_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "results.md"
+_TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(page: str) -> str:
+    """The page with every table as the results have it."""
+    return _TABLE.sub(lambda found: found[1] + _table(found[2]) + found[3], page)
+
+
+def _table(name: str) -> str:
+    # Only where examples lie differs from machine to machine, and no table says it.
+    experiment = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
+    rows = read_rows(ROOT / "results" / f"{name}.csv")
+    cells = cells_of(experiment, rows)
+    settings = ", ".join(f"`{key}={value}`" for key, value in common_settings(experiment).items())
+    made_by = ", ".join(sorted({row["made_by"] for row in rows}))
+    done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by})"
+    return f"\n{done}; all with {settings}.\n\n{markdown(experiment, cells)}\n\n"
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
