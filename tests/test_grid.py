@@ -344,6 +344,25 @@ def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_beh
         assert {**row, "seconds": ""} == {**same, "seconds": ""}
 
 
+@pytest.mark.slow
+def test_the_smoke_experiment_runs_as_the_readme_says(tmp_path):
+    command = [
+        Path(sys.executable).with_name("fedlaw"),
+        "grid",
+        ROOT / "experiments" / "smoke.yaml",
+        *where_to(tmp_path),
+    ]
+    out = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+    rows = read_rows(tmp_path / "results" / "smoke.csv")
+    assert len(rows) == 16 and not any(row["failed"] for row in rows) and "16 of 16" in out
+    assert len(list((tmp_path / "results").glob("smoke-*.svg"))) == 5
+    under = [row for row in rows if row["attack"] == "inverse_gradient" and row["byzantine"] == "0.2"]
+    accuracy = {
+        name: mean(float(row["accuracy"]) for row in under if row["method"] == name) for name in ("FedLAW", "FedAVG")
+    }
+    assert accuracy["FedLAW"] > accuracy["FedAVG"] + 0.1  # 89 and 69 per cent when this was written
+
+
 def _alive(session):
     found = []
     for process in psutil.process_iter():
