@@ -49,8 +49,8 @@ class Scripted:
             events.write(json.dumps(event) + "\n")
         return self
 
-    def accuracy(self, value):
-        return self.write(kind="evaluate", round=self.round, loss=1.0, accuracy=value)
+    def accuracy(self, value, **more):
+        return self.write(kind="evaluate", round=self.round, loss=1.0, accuracy=value, **more)
 
     def end(self, status="completed", **more):
         return self.write(kind="end", status=status, **more)
@@ -317,6 +317,11 @@ def test_losses_are_named_before_successes(tmp_path):
     )
     assert accuracy == "Accuracy on the test set rose from 10.0 % in round 0 to 30.0 % in round 1."
     assert [row.name for row in run.page().silos[:2]] == ["silo 0", "silo 3"]
+
+
+def test_of_two_classes_the_report_tells_the_area_under_the_curve_too(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).accuracy(0.9, auc=0.9712).end()
+    assert run.page().story[-1].endswith("to 90.0 % in round 1. The area under the ROC curve was 0.971 at the end.")
 
 
 def test_a_run_without_losses_says_so(tmp_path):

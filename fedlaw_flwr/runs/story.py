@@ -143,14 +143,18 @@ def _accuracy(run: Run) -> str:
         return "No accuracy was measured."
     where = MEASURED[evaluations(run.events)[-1]["kind"]]
     first, last = min(curve), max(curve)
+    auc = evaluations(run.events)[-1].get("auc")
+    area = "" if auc is None else f" The area under the ROC curve was {auc:.3f} at the end."
     if first == last:
-        return f"Accuracy {where} was {_percent(curve[last])} after round {last}, the only one it was measured in."
+        return (
+            f"Accuracy {where} was {_percent(curve[last])} after round {last}, the only one it was measured in.{area}"
+        )
     best = max(curve, key=lambda number: curve[number])
     verb = "fell" if curve[last] < curve[first] else "rose"
     peak = f", below its best of {_percent(curve[best])} in round {best}" if curve[best] - curve[last] >= 0.01 else ""
     return (
         f"Accuracy {where} {verb} from {_percent(curve[first])} in round {first} "
-        f"to {_percent(curve[last])} in round {last}{peak}."
+        f"to {_percent(curve[last])} in round {last}{peak}.{area}"
     )
 
 
