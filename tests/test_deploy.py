@@ -432,6 +432,14 @@ def test_the_rendered_silo_file_reads_back_as_the_silos_configuration(federation
         assert SiloConfig.read(folder.silo(silo.name) / "silo.yaml") == expected
 
 
+def test_the_status_of_a_federation_that_is_down_says_how_to_start_it(file, federation, folder):
+    init(federation, folder, drill=True)
+    told = CliRunner().invoke(app, ["deploy", "local", "status", str(file)])
+    assert told.exit_code == 0, told.output
+    assert f"the federation is down; `fedlaw deploy local up {file}` starts it" in told.output.replace("\n", " ")
+    assert told.output.count("not running") == len(federation.silos) * 3 + 2
+
+
 def test_a_bundle_holds_no_key_and_nothing_of_another_silo(file, federation, folder):
     init(federation, folder, drill=True)
     done = CliRunner().invoke(app, ["deploy", "bundle", str(file), "bonn"])

@@ -236,10 +236,13 @@ def status(file: File) -> None:
     from fedlaw_flwr.deploy.control import ControlError
 
     processes = _local(*_read(file))
+    seen: dict[str, str] = {}
     try:
-        seen = processes.control().silos()
+        if processes.pid("superlink"):
+            seen = processes.control().silos()
+        else:
+            _say(f"[yellow]the federation is down; `fedlaw deploy local up {file}` starts it[/]")
     except ControlError as error:
-        seen = {}
         _say(f"[yellow]the SuperLink does not answer: {error}[/]")
     table = Table("process", "pid", "the SuperLink sees it as", box=None, padding=(0, 2, 0, 0))
     for name in processes.names:
