@@ -198,10 +198,10 @@ class Settings(BaseModel):
                     f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
                 )
                 raise ValueError(f"s-start={self.s_start}: {allowed}; 0 is off")
-            if self.s_start and self.weight_rounds < 1:
+            if self.s_start and self.weight_rounds < 2:
                 raise ValueError(
                     f"s-start={self.s_start}, weight-rounds={self.weight_rounds}: s is lowered over the weight rounds, "
-                    "1 or more"
+                    "2 or more"
                 )
         else:
             try:

@@ -140,8 +140,9 @@ class Schedule:
 
     def carriers(self, round_number: int, first: int, s: int) -> int:
         """How many may carry weight in round_number where b is not known (FedLAW, I.2): first in round 1, s from round
-        weight_rounds on, lowered in equal steps between (rounded up). The paper names no steps; these are ours."""
-        over = min(1.0, (round_number - 1) / max(1, self.weight_rounds - 1))
+        weight_rounds, 2 or more, on, lowered in equal steps between (rounded up). The paper names no steps; these are
+        ours."""
+        over = min(1.0, (round_number - 1) / (self.weight_rounds - 1))
         return first - math.floor((first - s) * over + 1e-9)
 
     def last(self, round_number: int) -> int:
@@ -178,14 +179,15 @@ class Weights:
         return held / total if total > 0 else np.full(len(silos), 1.0 / len(silos))
 
     def remember(self, silos: Sequence[Hashable], evidence: Vector, memory: float) -> Vector:
-        """y <- memory y + e - mean(e) of these silos, (m,): what the rounds have said of each, not this one alone.
+        """y <- memory y + e of these silos, (m,): what the rounds have said of each, not this one alone.
 
-        Who is scored for the first time, or again after a dodge, starts from the least y there is. With memory = 1 and
-        w the projection of 1/m + y this is dual averaging (lazy projection; Zinkevich 2003, section 2.2; Xiao 2010).
+        e is taken about its median and cut at +-1, all the weight there is, so that no silo, whatever it reports, moves
+        another's. Who is scored for the first time starts from the least y there is. With memory = 1 and w the
+        projection of 1/m + y this is dual averaging (lazy projection; Zinkevich 2003, section 2.2; Xiao 2010).
         """
         least = min(self._evidence.values(), default=0.0)
         past = np.array([self._evidence.get(silo, least) for silo in silos])
-        y: Vector = memory * past + evidence - evidence.mean()
+        y: Vector = memory * past + np.clip(evidence - np.median(evidence), -1.0, 1.0)
         self._evidence.update(zip(silos, y.tolist(), strict=True))
         return y
 
@@ -200,8 +202,8 @@ class Weights:
         """Takes all standing from silos that gave an update and would not be scored, until they are scored again."""
         if self._standing is not None:
             self._standing.update((silo, 0.0) for silo in silos)
-        for silo in silos:
-            self._evidence.pop(silo, None)
+        least = min(self._evidence.values(), default=0.0)  # a silo's own bad record included: dodging mends none
+        self._evidence.update((silo, least) for silo in silos if silo in self._evidence)
 
     def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int) -> None:
         """Takes the new w (m,) of the silos scored.

@@ -274,7 +274,7 @@ def test_weights_are_learned_in_the_first_rounds_and_then_in_one_of_so_many(sche
 def test_where_b_is_not_known_s_is_lowered_in_equal_steps_over_the_weight_rounds():
     assert [Schedule(5).carriers(r, 10, 6) for r in range(1, 8)] == [10, 9, 8, 7, 6, 6, 6]
     assert [Schedule(4).carriers(r, 10, 6) for r in range(1, 5)] == [10, 9, 8, 6]
-    assert [Schedule(1).carriers(r, 10, 6) for r in (1, 2)] == [10, 6]
+    assert [Schedule(2).carriers(r, 10, 6) for r in (1, 2, 3)] == [10, 6, 6]
 
 
 # -- standing ----------------------------------------------------------------------------------------------------
@@ -315,24 +315,38 @@ def test_a_silo_that_dodged_the_score_has_no_weight_until_it_is_scored_again():
     assert weights.over(["a", "b", "c"]).tolist() == pytest.approx([0.4, 0.3, 0.3])
 
 
-def test_evidence_is_remembered_about_the_mean_of_those_scored():
+def test_evidence_is_remembered_about_the_median_of_those_scored():
     weights = Weights(Schedule())
-    assert weights.remember(["a", "b"], np.array([3.0, 1.0]), 0.5).tolist() == [1.0, -1.0]
-    assert weights.remember(["b", "a"], np.array([4.0, 0.0]), 0.5).tolist() == [-0.5 + 2, 0.5 - 2]
+    assert weights.remember(["a", "b", "c"], np.array([0.75, 0.5, 0.0]), 0.5).tolist() == [0.25, 0.0, -0.5]
+    assert weights.remember(["c", "a", "b"], np.array([0.5, 0.25, 0.0]), 0.5).tolist() == [-0.25 + 0.25, 0.125, -0.25]
+
+
+def test_one_rounds_evidence_counts_at_most_one_and_moves_nobody_elses():
+    weights = Weights(Schedule())
+    usual = weights.remember(["a", "b", "c", "d"], np.array([0.3, 0.1, 0.0, -0.1]), 1.0)
+    absurd = Weights(Schedule()).remember(["a", "b", "c", "d"], np.array([0.3, 0.1, 0.0, -1e28]), 1.0)
+    assert absurd[:3].tolist() == usual[:3].tolist() and absurd[3] == -1.0
 
 
 def test_who_is_new_or_dodged_the_score_starts_from_the_least_evidence_there_is():
     weights = Weights(Schedule())
-    weights.remember(["a", "b", "c"], np.array([5.0, 1.0, 0.0]), 1.0)  # 3, -1, -2
+    weights.remember(["a", "b", "c"], np.array([0.5, 0.0, -0.25]), 1.0)
     weights.dodge(["a"])
-    assert weights.remember(["a", "b", "new"], np.zeros(3), 1.0).tolist() == [-2.0, -1.0, -2.0]
+    assert weights.remember(["a", "b", "new"], np.zeros(3), 1.0).tolist() == [-0.25, 0.0, -0.25]
+
+
+def test_a_silo_with_the_worst_record_mends_nothing_by_a_dodge():
+    weights = Weights(Schedule())
+    weights.remember(["a", "b", "bad"], np.array([0.5, 0.0, -0.25]), 1.0)
+    weights.dodge(["bad"])
+    assert weights.remember(["a", "b", "bad"], np.zeros(3), 1.0)[2] == -0.25
 
 
 def test_an_absent_silo_keeps_its_evidence():
     weights = Weights(Schedule())
-    weights.remember(["a", "b"], np.array([2.0, 0.0]), 1.0)
+    weights.remember(["a", "b", "c"], np.array([0.5, 0.0, 0.0]), 1.0)
     weights.remember(["b"], np.array([9.0]), 1.0)
-    assert weights.remember(["a", "b"], np.zeros(2), 1.0).tolist() == [1.0, -1.0]
+    assert weights.remember(["a", "b"], np.zeros(2), 1.0).tolist() == [0.5, 0.0]
 
 
 def test_a_late_joiner_has_no_weight_until_it_is_scored():

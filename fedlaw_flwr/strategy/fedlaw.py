@@ -85,9 +85,9 @@ class FedLAW(MatrixStrategy):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(**shared)
-        if s_start and weight_rounds < 1:
+        if s_start and weight_rounds < 2:
             raise ValueError(
-                f"s_start={s_start}, weight_rounds={weight_rounds}: s is lowered over the weight rounds, 1 or more"
+                f"s_start={s_start}, weight_rounds={weight_rounds}: s is lowered over the weight rounds, 2 or more"
             )
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta={beta}: the step of the weights must be a finite number above 0")
