@@ -36,7 +36,6 @@ for command in (
     grid,
 ):
     app.command()(command)
-app.command()(grid)
 _console = Console()
 _verbose = False
 

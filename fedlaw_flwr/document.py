@@ -40,6 +40,8 @@ class Document:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise DocumentError(f"{path}:{line}: no YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise DocumentError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
         return cls(path, data, lines)
 
     def check(self, model: type[Model]) -> Model:

@@ -1,7 +1,9 @@
 """`fedlaw grid`: what an experiment file stands for, and that no run is lost, done twice or summed up wrongly."""
 
 import csv
+import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,13 +22,13 @@ from fedlaw_flwr.cli import app
 from fedlaw_flwr.document import DocumentError
 from fedlaw_flwr.runs.verdict import verdict
 from fedlaw_flwr.settings import Settings, parsed
-from fedlaw_flwr.studies import several
+from fedlaw_flwr.studies import command, several, worker
 from fedlaw_flwr.studies.curves import Point, points_of, read_points, write_points
 from fedlaw_flwr.studies.drawing import draw_all
 from fedlaw_flwr.studies.plan import Experiment, PlannedRun
 from fedlaw_flwr.studies.several import run_several
 from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, read_paper
-from fedlaw_flwr.studies.table import FIELDS, TableError, opened, read_rows
+from fedlaw_flwr.studies.table import FIELDS, TableError, found_elsewhere, opened, read_rows
 from fedlaw_flwr.studies.worker import Place
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,8 +96,10 @@ def test_a_run_that_two_blocks_name_is_done_once(tmp_path):
 
 
 def test_a_runs_text_is_what_fedlaw_run_takes(tmp_path):
-    for run in read(tmp_path, SMALL.replace("task: digits", 'task: digits, widths: "32,16", buffers: ""')).runs:
-        assert Settings.read(parsed(run.text.split(" "))) == run.settings({})
+    text = SMALL.replace("task: digits", 'task: digits, widths: "32, 16", buffers: "(a|b)\\\\.c$"')
+    for run in read(tmp_path, text).runs:
+        assert Settings.read(parsed(shlex.split(run.text))) == run.settings({})
+        assert run.settings({}).buffers == "(a|b)\\.c$"
 
 
 def test_its_name_hangs_on_method_settings_and_seed_alone():
@@ -108,8 +112,9 @@ def test_its_name_hangs_on_method_settings_and_seed_alone():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("num-rounds: 3", "num-rounds: none", ":8: FedLAW: num-rounds='none'"),
-        ("num-silos", "num-silo", ":8: FedLAW: num-silo: there is no such setting; did you mean 'num-silos'?"),
+        ("num-rounds: 3", "num-rounds: none", ":3: num-rounds='none'"),
+        ("num-silos", "num-silo", ":3: num-silo: there is no such setting; did you mean 'num-silos'?"),
+        ("beta: 0.1", "beta: -1", ":5: beta=-1"),
         ("max-byzantine: =byzantine", "max-byzantine: =b", ":8: FedLAW: max-byzantine='=b': 'b' is no setting"),
         ("byzantine: 2}", "byzantine: 2, method: Krum}", ":8: method='Krum': methods are FedLAW, FedAVG"),
         ("byzantine: 2}", "byzantine: 2, seed: 3}", ":8: seed is no part of an experiment; the file's `seeds` says it"),
@@ -118,6 +123,18 @@ def test_its_name_hangs_on_method_settings_and_seed_alone():
         ("seeds: [0, 1]", "seeds: []", ":9: seeds=[]: list should have at least 1 item"),
         ("seeds:", "seed:", "seed: there is no such key; did you mean 'seeds'?"),
         ("seeds:", "paper: nowhere.csv\nseeds:", ":9: paper='nowhere.csv': there is no such file"),
+        ("methods: [FedLAW]", "methods: [FedLaw]", ":11: method='FedLaw': methods are FedLAW, FedAVG"),
+        ("over: attack", "over: seed", ":13: 'seed' is none of the settings that runs vary: attack, byzantine"),
+        ("num-rounds", "num_rounds", ":3: num_rounds: settings are written num-rounds"),
+        ("task: digits", "task: digits, data_dir: x", ":3: data_dir: settings are written data-dir"),
+        ("byzantine: 2}", "byzantine: []}", "a value or a list of values is expected"),
+        ("byzantine: 2}", "byzantine:}", "a value or a list of values is expected"),
+        ("beta: 0.1", "beta: 1e-2", "YAML takes this for a text; write it with a point, 1.0e-2"),
+        (
+            "task: digits",
+            "task: mnist",
+            ":3: task='mnist' needs data-dir, the folder torchvision keeps its files in; say",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_sentence_with_its_line(tmp_path, old, new, said):
@@ -138,10 +155,9 @@ def test_mnist_core_is_what_was_promised():
     core = Experiment.read(ROOT / "experiments" / "mnist-core.yaml", {"data-dir": str(ROOT)})
     at_40 = {(run.method, run.values["attack"]) for run in core.runs if run.values["byzantine"] == 0.4}
     attacks = ("label_flipping", "inverse_gradient", "backdoor", "double", "lie")
-    assert at_40 == {
-        *((method, attack) for method in ("FedLAW", "FedAVG", "Bulyan", "Trimmed Mean") for attack in attacks),
-        ("ideal", "label_flipping"),
-    }
+    methods = ("FedLAW", "FedLAW, Algorithm 1", "FedAVG", "Bulyan", "Trimmed Mean")
+    assert at_40 == {*((method, attack) for method in methods for attack in attacks), ("ideal", "label_flipping")}
+    assert all(run.values.get("knowledge") == "omniscient" for run in core.runs if run.values["attack"] == "lie")
     others = {(run.method, run.values["attack"], run.values["byzantine"]) for run in core.runs} - {
         (*x, 0.4) for x in at_40
     }
@@ -180,6 +196,25 @@ def test_a_line_that_a_kill_cut_short_is_cut_off_and_its_run_done_again(tmp_path
         assert table.done == {("A", "q=0.1")}
         table.append({"method": "C", "settings": "q=0.3"})
     assert [row["method"] for row in read_rows(path)] == ["A", "C"]
+
+
+def test_a_tear_within_a_character_is_a_cut_off_line_too(tmp_path):
+    path = tmp_path / "t.csv"
+    with opened(path) as table:
+        table.append({"method": "A", "settings": "q=0.1"})
+        table.append({"method": "\N{GREEK SMALL LETTER BETA}=0.1", "settings": "q=0.2"})
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index("\N{GREEK SMALL LETTER BETA}".encode()) + 1])
+    assert [row["method"] for row in read_rows(path)] == ["A"]
+
+
+@pytest.mark.parametrize("content", [b"no newline", b"\xff\xfe\n", ",".join(FIELDS).encode() + b"\nA,B\n"])
+def test_what_is_no_table_is_refused_by_its_grid_and_passed_over_by_others(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(TableError), opened(tmp_path / "t.csv"):
+        pass
+    assert (tmp_path / "t.csv").read_bytes() == content
+    assert found_elsewhere(tmp_path / "other.csv") == {}
 
 
 def test_two_grids_cannot_write_one_table(tmp_path):
@@ -261,7 +296,7 @@ def test_every_row_is_the_verdict_on_the_run_its_settings_name(done):
     rows = read_rows(done[0] / "results" / "small.csv")
     assert len(rows) == 8
     for row in rows[:3]:
-        found = verdict(events_of({**parsed(row["settings"].split(" ")), "num-silos": 8}))
+        found = verdict(events_of(parsed(shlex.split(row["settings"]))))
         assert float(row["accuracy"]) == pytest.approx(found.accuracy, abs=1e-6)
         assert (row["caught"], row["wronged"]) == (str(found.caught), str(found.wronged))
         assert row["f1"] == f"{found.detection['f1']:.7g}"
@@ -296,7 +331,13 @@ def test_only_the_runs_asked_for_are_done(tmp_path):
                   "--only", "seed=1")  # fmt: skip
     assert [row["method"] for row in read_rows(tmp_path / "results" / "small.csv")] == ["FedAVG"], result.output
     nobody = grid(written(tmp_path), *where_to(tmp_path), "--only", "attack=lie")
-    assert nobody.exit_code and "no run of small has that" in str(nobody.exception)
+    said = "--only attack=lie: no run of small has that; there are inverse_gradient, label_flipping"
+    assert nobody.exit_code and str(nobody.exception) == said
+
+
+def test_of_one_name_any_of_the_values_asked_for_is_done(tmp_path):
+    plan, pairs = read(tmp_path), ["seed=1", "method=FedLAW", "attack=label_flipping", "attack=inverse_gradient"]
+    assert [run.values["attack"] for run in command._chosen(plan, pairs)] == ["inverse_gradient", "label_flipping"]
 
 
 def test_show_runs_nothing(tmp_path):
@@ -311,7 +352,11 @@ def test_a_run_that_fails_is_named_with_its_command_and_the_others_are_done(tmp_
     result = grid(written(tmp_path, text), *where_to(tmp_path), "--data-dir", tmp_path)
     assert result.exit_code == 1
     assert {row["task"] for row in read_rows(tmp_path / "results" / "small.csv")} == {"digits"}
-    assert "holds no MNIST" in result.output and "fedlaw run --engine batched attack=inverse_gradient" in result.output
+    assert "holds no MNIST" in result.output
+    again = "fedlaw run --engine batched --silos-per-batch 64 attack=inverse_gradient"
+    assert again in result.output and f"data-dir={tmp_path}" in result.output
+    tracebacks = list((tmp_path / "runs" / "small").glob("*/traceback.txt"))
+    assert len(tracebacks) == 4 and all("FileNotFoundError" in path.read_text() for path in tracebacks)
 
 
 def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_behind(tmp_path, done):
@@ -401,24 +446,45 @@ def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path)
         x for x in lines if "70.5" in x
     )
     assert common_settings(plan)["task"] == "digits" and "attack" not in common_settings(plan)
+    other_rows = [{**row, "accuracy": "nan" if row["seed"] == "1" else row["accuracy"], "failed": "no"} for row in rows]
+    assert all((cell.seeds, cell.stuck) == ((0,), 1) for cell in cells_of(plan, other_rows))
     one = cells_of(plan, [row for row in rows if row["seed"] == "0"])
     assert all(cell.deviation is None and cell.seeds == (0,) for cell in one)
 
 
 def test_points_say_who_is_excluded_and_what_attackers_hold():
     events = [
-        {"kind": "run", "settings": {}, "attackers": {"silo 2": "lie"}},
+        {"kind": "run", "settings": {"num-silos": 4}, "attackers": {"silo 0": "lie", "silo 2": "lie"}},
         {"kind": "evaluate", "round": 0, "accuracy": 0.1},
-        {"kind": "round", "round": 1, "exchanges": [{}, {}], "silos": ["silo 1", "silo 2", "silo 10"],
+        {"kind": "quarantine", "round": 1, "silo": "silo 0", "reason": "not finite"},
+        {"kind": "round", "round": 1, "exchanges": [{}, {}], "silos": ["silo 1", "silo 2", "silo 3"],
          "weights": [0.0, 0.25, 0.75]},
         {"kind": "evaluate", "round": 1, "accuracy": 0.5, "validation-accuracy": 0.4},
         {"kind": "round", "round": 2, "exchanges": [{}]},
     ]  # fmt: skip
     assert points_of(events) == [
         Point(0, 0, 0.1, None, None, None, None, ()),
-        Point(1, 2, 0.5, 0.4, 0.25, 0, 1, (0.0, 0.25, 0.75)),
+        Point(1, 2, 0.5, 0.4, 0.25, 1, 1, (pytest.approx(math.nan, nan_ok=True), 0.0, 0.25, 0.75)),
         Point(2, 3, None, None, None, None, None, ()),
     ]
+
+
+def test_a_run_in_which_an_honest_silo_failed_is_no_result():
+    started = {"kind": "run", "attackers": {"silo 2": "silencing"}}
+    silent = {"kind": "silent", "round": 3, "exchange": 1, "reason": "error 2: MemoryError"}
+    worker._no_silo_failed([started, {**silent, "silo": "silo 2"}, {**silent, "silo": "silo 1", "reason": "no answer"}])
+    with pytest.raises(RuntimeError, match="silo 1 failed in round 3: error 2: MemoryError"):
+        worker._no_silo_failed([started, {**silent, "silo": "silo 1"}])
+
+
+def test_a_method_whose_name_begins_with_the_papers_stands_beside_its_value(tmp_path):
+    text = (ROOT / "experiments" / "mnist-core.yaml").read_text()
+    plan = Experiment.read(ROOT / "experiments" / "mnist-core.yaml", {"data-dir": str(tmp_path)})
+    run = next(run for run in plan.runs if run.method == "FedLAW, Algorithm 1" and run.values["attack"] == "lie")
+    row = {**dict.fromkeys(FIELDS, ""), "method": run.method, "settings": run.text, "task": "mnist", "q": "0.9",
+           "attack": "lie", "byzantine": "0.4", "seed": "0", "accuracy": "0.5"}  # fmt: skip
+    (cell,) = cells_of(plan, [row])
+    assert (cell.paper, cell.paper_detection) == (70.1, {}) and "trained" in text
 
 
 def test_a_curve_is_read_back_as_it_was_written(tmp_path):

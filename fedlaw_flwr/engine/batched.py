@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 from torch import nn
@@ -18,6 +19,8 @@ from fedlaw_flwr.training import Job, Trained, local_round
 
 _log = logging.getLogger("flwr")
 _T = TypeVar("_T", Job, Trained)
+
+OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
 Trainer = Callable[[Sequence[Job]], list[Trained]]
 """What a silo that answers may have trained beside its own job, from the same model: its fellow colluders' jobs."""
@@ -53,7 +56,8 @@ class BatchedGrid(InProcessGrid):
 
     Weights and updates are those of an InProcessGrid but for the rounding of float32 sums, whose last bits also depend
     on silos_per_batch and on torch's number of threads. What fails as a batch, or cannot be one (a model with
-    buffers), is trained one silo at a time, with a warning, so that an error is the error of the silo that made it.
+    buffers), is trained one silo at a time, with a warning, so that an error is the error of the silo that made it; a
+    machine out of memory even then is nobody's, and ends the run.
     Only for clients that come apart into `Silos`, as this project's do: somebody else's ClientApp runs in an
     InProcessGrid.
     """
@@ -79,6 +83,8 @@ class BatchedGrid(InProcessGrid):
             trained = _sound(self._now.find(job))
             context = self._contexts[message.metadata.dst_node_id]
             return self._silos.reply(message, context, job, trained, self._train_others)
+        except OUT_OF_MEMORY:  # this machine's fault and no silo's: a run that went on would be a wrong result
+            raise
         except Exception as error:  # as Flower does: the silo failed, the run goes on
             return Message(Error(CLIENT_APP_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=message)
 
@@ -164,6 +170,8 @@ class _Exchange:
 def _alone(model: nn.Module, task: Objective, job: Job) -> Trained | Exception:
     try:
         return local_round(deepcopy(model), task, job)
+    except OUT_OF_MEMORY:
+        raise
     except Exception as error:
         return error
 

@@ -1,7 +1,9 @@
 """`fedlaw grid`: does what an experiment's table lacks, several runs at a time, then sums up and draws."""
 
 import os
+import shlex
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 _console = Console()
@@ -24,7 +27,8 @@ def grid(
         int, typer.Option(min=0, help="Most runs at a time; 0: a core each, as memory allows; on a GPU one.")
     ] = 0,
     only: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, also method=NAME: only the runs that have it.")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, also method=NAME: only runs that have it; of one NAME, any of its values."),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where tables, curves and pictures go.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Where the run folders go, NAME/RUN each.")] = Path("runs/grid"),
@@ -42,9 +46,7 @@ def grid(
         where["data-dir"] = data_dir or str(results.resolve().parent)
     plan = Experiment.read(experiment, where)
     path, curves = results / f"{plan.name}.csv", results / plan.name
-    chosen = [planned for planned in plan.runs if _has(planned, only or [])]
-    if not chosen:
-        raise ValueError(f"--only {' '.join(only or [])}: no run of {plan.name} has that")
+    chosen = _chosen(plan, only or [])
     failures: dict[str, str] = {}
     if not show:
         with opened(path) as table:
@@ -61,7 +63,7 @@ def grid(
                     if "row" in message:
                         table.append(message["row"])
                     elif "round" not in message:
-                        reason = message.get("error") or f"its process ended with {message['lost']}"
+                        reason = message.get("error") or _lost(message["lost"])
                         failures[planned.text] = reason
                     display.note(planned, message)
     rows = read_rows(path)
@@ -69,7 +71,9 @@ def grid(
         _console.print(_table(plan, cells_of(plan, rows)))
         _write(plan, rows, results, curves)
     for text, reason in failures.items():
-        _console.print(f"[red]failed:[/] {reason}\n  fedlaw run --engine batched {text}", soft_wrap=True)
+        here = shlex.join(f"{name}={value}" for name, value in where.items() if value not in ("", False, "cpu"))
+        command = f"fedlaw run --engine batched --silos-per-batch {plan.silos_per_batch} {text} {here}"
+        _console.print(f"[red]failed:[/] {escape(reason)}\n  {escape(command)}", soft_wrap=True, highlight=False)
     if failures:
         raise typer.Exit(1)
 
@@ -90,12 +94,39 @@ def _take(chosen: Sequence[Any], table: Any, curves: Path) -> int:
     return taken
 
 
-def _has(planned: Any, only: Sequence[str]) -> bool:
-    """Whether the run has every NAME=VALUE. Raises ValueError for what is no such pair."""
-    from fedlaw_flwr.settings import parsed
+def _chosen(plan: Any, only: Sequence[str]) -> list[Any]:
+    """The runs that have, of every name in these NAME=VALUE pairs, one of its values. Raises ValueError for none."""
+    wanted: dict[str, set[str]] = {}
+    for pair in only:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--only {pair!r}: NAME=VALUE is expected")
+        wanted.setdefault(name, set()).add(value)
+    have = [
+        {name: f"{value}" for name, value in {**run.values, "seed": run.seed, "method": run.method}.items()}
+        for run in plan.runs
+    ]
+    for name in wanted:
+        there = list(dict.fromkeys(values[name] for values in have if name in values))
+        missing = wanted[name] - set(there)
+        if missing:
+            known = f"there are {', '.join(there[:20])}" if there else "no run names that setting"
+            raise ValueError(f"--only {name}={', '.join(sorted(missing))}: no run of {plan.name} has that; {known}")
+    chosen = [
+        run
+        for run, values in zip(plan.runs, have, strict=True)
+        if all(values.get(name) in values_of for name, values_of in wanted.items())
+    ]
+    if not chosen:
+        raise ValueError(f"--only {' '.join(only)}: no run of {plan.name} has all of that")
+    return chosen
 
-    values = {**planned.values, "seed": planned.seed, "method": planned.method}
-    return all(values.get(name) == value for name, value in parsed(only).items())
+
+def _lost(code: int | None) -> str:
+    """What a process that ended unheard may have died of."""
+    if code == -signal.SIGKILL:
+        return "its process was killed, as for want of memory; fewer at a time (--at-once) need less"
+    return f"its process ended with {code} and said nothing"
 
 
 def _write(plan: Any, rows: Sequence[Mapping[str, str]], results: Path, curves: Path) -> None:
@@ -123,7 +154,7 @@ def _table(plan: Any, cells: Sequence[Any]) -> Any:
         paper = ["", ""] if cell.paper is None else [f"{cell.paper:.1f}", f"{cell.difference:+.1f}"]
         own = f"{cell.accuracy:.1f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.1f}")
         axes = (cell.axes.get(axis, "") for axis in plan.varied)
-        table.add_row(*axes, cell.method, str(len(cell.seeds)), own, *(paper if theirs else []))
+        table.add_row(*axes, escape(cell.method), str(len(cell.seeds)), own, *(paper if theirs else []))
     return table
 
 
@@ -140,7 +171,7 @@ class _Display:
     def note(self, planned: Any, message: Mapping[str, Any]) -> None:
         """Shows what a run said."""
         axes = " ".join(f"{name}={planned.values[name]}" for name in self._varied if name in planned.values)
-        label, rounds = f"{planned.method} {axes} seed={planned.seed}", self._rounds[planned.key]
+        label, rounds = escape(f"{planned.method} {axes} seed={planned.seed}"), self._rounds[planned.key]
         bar, seen = self._bars.get(planned.name) or (self._progress.add_task(label, total=rounds, left=""), 0)
         now = int(message.get("round", rounds))  # what ended early needs none of its rounds any more
         self._done += now - seen

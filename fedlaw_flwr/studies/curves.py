@@ -1,13 +1,13 @@
 """What a run's rounds came to, as a small CSV beside the table: accuracy, exchanges, and where the weight lay."""
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.runs.pictures import by_number
 from fedlaw_flwr.runs.verdict import EXCLUDED_AT, mass_on, weights_of
 
 FIELDS = ("round", "exchanges", "accuracy", "validation_accuracy", "mass", "caught", "wronged", "weights")
@@ -18,7 +18,8 @@ NAMED = 20
 @dataclass(frozen=True)
 class Point:
     """One round. exchanges: all up to its end; mass, caught, wronged: the share of weight on attackers, and how many
-    attackers and honest silos have none; None without weights; weights: in the order of the silos' numbers."""
+    attackers and honest silos have none or were set aside by the gate; None without weights. weights: silo i's in
+    place i, nan where it gave no usable reply; empty without weights and for more than NAMED silos."""
 
     round: int
     exchanges: int
@@ -33,7 +34,12 @@ class Point:
 def points_of(events: Iterable[Mapping[str, Any]]) -> list[Point]:
     """A point for each round in a run's events, and for round 0 where the first model was measured."""
     events = list(events)
-    attackers = next((set(event["attackers"]) for event in events if event["kind"] == "run"), set())
+    started: Mapping[str, Any] = next((event for event in events if event["kind"] == "run"), {})
+    attackers, n = set(started.get("attackers", ())), int(started.get("settings", {}).get("num-silos", 0))
+    set_aside: dict[int, set[str]] = {}
+    for event in events:
+        if event["kind"] == "quarantine":
+            set_aside.setdefault(event["round"], set()).add(event["silo"])
     measured = {event["round"]: event for event in events if event["kind"] == "evaluate"}
     points, exchanges = [], 0
     rounds = {event["round"]: event for event in events if event["kind"] == "round"}
@@ -41,7 +47,7 @@ def points_of(events: Iterable[Mapping[str, Any]]) -> list[Point]:
         event = rounds.get(number, {})
         exchanges += len(event.get("exchanges", ()))
         weights = weights_of(event) if event else {}
-        excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT}
+        excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT} | set_aside.get(number, set())
         points.append(
             Point(
                 round=number,
@@ -51,9 +57,7 @@ def points_of(events: Iterable[Mapping[str, Any]]) -> list[Point]:
                 mass=mass_on(attackers, weights),
                 caught=len(excluded & attackers) if weights else None,
                 wronged=len(excluded - attackers) if weights else None,
-                weights=tuple(weights[silo] for silo in sorted(weights, key=by_number))
-                if len(weights) <= NAMED
-                else (),
+                weights=tuple(weights.get(f"silo {i}", math.nan) for i in range(n)) if weights and n <= NAMED else (),
             )
         )
     return points

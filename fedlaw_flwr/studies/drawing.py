@@ -87,19 +87,26 @@ def _by_method(curves: Sequence[Curve]) -> Iterator[tuple[str, str, str, list[Cu
 
 
 def _accuracy(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
-    """Mean over seeds, and a band of one deviation, over rounds or over exchanges."""
+    """Mean over seeds, and a band of one deviation, over rounds; over exchanges, which runs differ in, a line a run."""
     over = "exchanges" if figure.kind == "exchanges" else "round"
     for method, colour, dashes, own in _by_method(curves):
         shared = [[point for point in points if point.accuracy is not None] for _, points in own]
         length = min(map(len, shared))
         if not length:
             continue
+        if over == "exchanges" and len({tuple(point.exchanges for point in points) for points in shared}) > 1:
+            for number, points in enumerate(shared):
+                x, y = [point.exchanges for point in points], [100 * (point.accuracy or 0.0) for point in points]
+                label = None if number else method
+                axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.0, alpha=0.7, label=label)
+            continue
         x = [getattr(point, over) for point in shared[0][:length]]
-        y = 100 * np.array([[point.accuracy for point in points[:length]] for points in shared], dtype=float)
-        axes.plot(x, y.mean(0), color=colour, linestyle=dashes, linewidth=1.3, label=method)
-        if len(y) > 1:
-            spread = y.std(0, ddof=1)
-            axes.fill_between(x, y.mean(0) - spread, y.mean(0) + spread, color=colour, alpha=0.15, linewidth=0)
+        percent = 100 * np.array([[point.accuracy for point in points[:length]] for points in shared], dtype=float)
+        centre = percent.mean(0)
+        axes.plot(x, centre, color=colour, linestyle=dashes, linewidth=1.3, label=method)
+        if len(percent) > 1:
+            spread = percent.std(0, ddof=1)
+            axes.fill_between(x, centre - spread, centre + spread, color=colour, alpha=0.15, linewidth=0)
     axes.set(ylim=(0, 100), xlabel="exchanges" if over == "exchanges" else "round", ylabel="test accuracy, %")
 
 

@@ -1,22 +1,39 @@
 """An experiment file: methods, settings and seeds, multiplied out into the runs it stands for."""
 
 import hashlib
+import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedlaw_flwr.document import Document, DocumentError
-from fedlaw_flwr.settings import Settings, SettingsError
+from fedlaw_flwr.settings import Settings, SettingsError, parsed
 
 Value = bool | int | float | str
-Axis = Annotated[list[Value], Field(min_length=1)]
+Axis = list[Value]
 
 WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "wait", "seed")
 """Settings that are no part of what an experiment is: the machine's own, and the seed, which `seeds` says."""
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("a number, a text, true or false is expected")
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
+        raise ValueError("YAML takes this for a text; write it with a point, 1.0e-2")
+    return value
+
+
+def _some(value: Any) -> Any:
+    if value is None or value == []:
+        raise ValueError("a value or a list of values is expected")
+    return [_plain(each) for each in value] if isinstance(value, list) else _plain(value)
 
 
 class Figure(BaseModel):
@@ -38,9 +55,9 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"))
 
     about: str
-    settings: dict[str, Value] = {}
-    methods: Annotated[dict[str, dict[str, Value]], Field(min_length=1)]
-    runs: Annotated[list[dict[str, Value | Axis]], Field(min_length=1)]
+    settings: dict[str, Annotated[Value, BeforeValidator(_plain)]] = {}
+    methods: Annotated[dict[str, dict[str, Annotated[Value, BeforeValidator(_plain)]]], Field(min_length=1)]
+    runs: Annotated[list[dict[str, Annotated[Value | Axis, BeforeValidator(_some)]]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
     paper: str = ""
     paper_detection: str = ""
@@ -61,8 +78,9 @@ class PlannedRun:
 
     @property
     def text(self) -> str:
-        """The settings as `fedlaw run` takes them, sorted by name."""
-        return " ".join(f"{name}={_toml(value)}" for name, value in sorted({**self.values, "seed": self.seed}.items()))
+        """The settings as a shell hands them to `fedlaw run`, sorted by name."""
+        values = sorted({**self.values, "seed": self.seed}.items())
+        return shlex.join(f"{name}={_toml(value)}" for name, value in values)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -119,7 +137,9 @@ class Experiment:
             try:
                 planned.settings(where)
             except SettingsError as error:
-                wrong.setdefault(document.wrong(place, f"{planned.method}: {error}"))
+                for line in str(error).splitlines():
+                    hint = "; say it with --data-dir" if "needs data-dir" in line else ""
+                    wrong.setdefault(document.wrong(_said_at(line, place, planned, document), f"{line}{hint}"))
             runs.setdefault(planned.key, planned)
         papers = {"paper": file.paper, "paper-detection": file.paper_detection}
         for key, name in papers.items():
@@ -127,7 +147,10 @@ class Experiment:
                 wrong.setdefault(document.wrong((key,), f"{key}={name!r}: there is no such file"))
         axes = list(dict.fromkeys(name for block in file.runs for name in block if name != "method"))
         for i, figure in enumerate(file.figures):
-            known = [*axes, "method", "seed"]
+            known = [*axes, *(["method", "seed"] if figure.kind != "sweep" else [])]
+            for method in set(figure.methods) - set(file.methods):
+                what = f"method={method!r}: methods are {', '.join(file.methods)}"
+                wrong.setdefault(document.wrong(("figures", i), what))
             for name in [*figure.panels, *([figure.over] if figure.kind == "sweep" else [])]:
                 if name not in known:
                     what = f"{name!r} is none of the settings that runs vary: {', '.join(known)}"
@@ -152,6 +175,15 @@ def _multiplied(
     file: _File, document: Document, wrong: dict[str, None]
 ) -> Iterator[tuple[tuple[str | int, ...], PlannedRun]]:
     """Every run, seed after seed, and the place in the file it comes from; what cannot be one is noted in wrong."""
+    for said in document.lines:
+        if (
+            said[:1] in (("settings",), ("methods",), ("runs",))
+            and "_" in str(said[-1])
+            and said[-1] not in file.methods
+        ):
+            wrong.setdefault(
+                document.wrong(said, f"{said[-1]}: settings are written {str(said[-1]).replace('_', '-')}")
+            )
     for name in WHERE:
         places: list[tuple[str, ...]] = [("settings", name), *(("methods", method, name) for method in file.methods)]
         for said in places:
@@ -173,6 +205,15 @@ def _multiplied(
                         yield place, PlannedRun(method, _resolved(values), seed)
                     except ValueError as error:
                         wrong.setdefault(document.wrong(place, f"{method}: {error}"))
+
+
+def _said_at(line: str, place: tuple[str | int, ...], planned: PlannedRun, document: Document) -> tuple[str | int, ...]:
+    """Where the file says the setting that a sentence begins with: in `runs`, the method or `settings`."""
+    name = line.partition("=")[0].partition(":")[0]
+    for found in ((*place, name), ("methods", planned.method, name), ("settings", name)):
+        if found in document.lines:
+            return found
+    return place
 
 
 def _said(name: str) -> str:
@@ -197,6 +238,4 @@ def _toml(value: Value) -> str:
         return str(value).lower()
     if not isinstance(value, str):
         return repr(value)
-    from fedlaw_flwr.settings import parsed
-
-    return value if value and parsed([f"x={value}"])["x"] == value and " " not in value else f'"{value}"'
+    return value if value and parsed([f"x={value}"])["x"] == value else json.dumps(value)

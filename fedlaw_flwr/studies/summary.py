@@ -1,12 +1,12 @@
 """The rows of an experiment over seeds: mean and deviation, beside the paper's, as CSV and as Markdown."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from fedlaw_flwr.settings import parsed
 from fedlaw_flwr.studies.plan import Experiment
 from fedlaw_flwr.studies.table import Row
 
@@ -18,7 +18,8 @@ class Cell:
     """One method under one choice of every axis. Accuracies in per cent; deviation over seeds (n - 1), None for one.
 
     paper, paper_deviation: the paper's value; None where it has none. detection: mean of each of DETECTION, empty for a
-    rule without weights; paper_detection: the paper's, of FedLAW alone.
+    rule without weights; paper_detection: the paper's, of FedLAW alone. stuck: in how many runs no round moved the
+    model. A method's name up to a comma is the paper's: "CClip, tau 0.1" stands beside its CClip.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Cell:
     paper_detection: Mapping[str, float]
     mass: float | None
     attack_success: float | None
+    stuck: int
     settings: str
 
     @property
@@ -49,7 +51,7 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
     axes: dict[tuple[str, str], dict[str, str]] = {}
     for planned in experiment.runs:
         row = found.get(planned.key)
-        if row is None:
+        if row is None or not _is_finite(row["accuracy"]):
             continue
         values = {**planned.values}
         key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
@@ -68,7 +70,8 @@ def _cell(
     method, first = key[0], rows[0]
     accuracies = [100 * float(row["accuracy"]) for row in rows]
     place = (first["task"], first["attack"], first["q"], first["byzantine"])
-    theirs = paper.get((*place, method))
+    name = method.partition(",")[0]
+    theirs = paper.get((*place, name))
     return Cell(
         method=method,
         axes=axes,
@@ -79,11 +82,17 @@ def _cell(
         paper=theirs and theirs[0],
         paper_deviation=theirs and theirs[1],
         detection={name: value for name in DETECTION if (value := _mean(rows, name)) is not None},
-        paper_detection=detection.get(place, {}) if method == "FedLAW" else {},
+        paper_detection=detection.get(place, {}) if name == "FedLAW" else {},
         mass=_mean(rows, "mass_on_attackers", 100),
         attack_success=_mean(rows, "attack_success", 100),
+        stuck=sum(bool(row["failed"]) for row in rows),
         settings=first["settings"],
     )
+
+
+def _is_finite(text: str) -> bool:
+    """Whether a cell holds a number that can be averaged."""
+    return bool(text) and math.isfinite(float(text))
 
 
 def _mean(rows: Sequence[Row], field: str, factor: float = 1) -> float | None:
@@ -126,7 +135,8 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     head += ["precision", "recall", "F1", "accuracy of exclusion", "weight on attackers"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for cell in cells:
-        line = [*(cell.axes.get(axis, "") for axis in axes), cell.method, " ".join(map(str, cell.seeds))]
+        line = [*(cell.axes.get(axis, "") for axis in axes), cell.method]
+        line.append(" ".join(map(str, cell.seeds)) + (f" ({cell.stuck} never moved)" if cell.stuck else ""))
         line.append(_with(cell.accuracy, cell.deviation))
         if theirs:
             line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
@@ -138,8 +148,8 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
 
 def common_settings(experiment: Experiment) -> dict[str, object]:
     """The settings, names and values, that every run of the experiment has alike; but for the seed."""
-    texts = [parsed(planned.text.split(" ")) for planned in experiment.runs]
-    return {name: v for name, v in texts[0].items() if name != "seed" and all(t.get(name) == v for t in texts)}
+    values = [planned.values for planned in experiment.runs]
+    return {name: value for name, value in values[0].items() if all(other.get(name) == value for other in values)}
 
 
 def write_summary(cells: Iterable[Cell], path: Path) -> None:

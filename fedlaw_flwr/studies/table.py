@@ -50,16 +50,28 @@ class TableError(ValueError):
 def read_rows(path: Path) -> list[Row]:
     """The rows of a results file; none if it does not exist. A last line that was cut short is left out.
 
-    Raises TableError for a file with other columns.
+    Raises TableError for a file with other columns, or with rows that are not whole.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    rows: list[Row] = [dict(row) for row in reader]
-    if reader.fieldnames is not None and tuple(reader.fieldnames) != FIELDS:
-        raise TableError(f"{path}: its columns are {', '.join(reader.fieldnames)}; {', '.join(FIELDS)} are expected")
-    return rows
+    return _rows(path, path.read_bytes())
+
+
+def _rows(path: Path, content: bytes) -> list[Row]:
+    whole = content[: content.rfind(b"\n") + 1]
+    if content and not whole and not ",".join(FIELDS).startswith(content.decode(errors="replace")):
+        raise TableError(f"{path}: it is no results file")
+    try:
+        reader = csv.reader(io.StringIO(whole.decode("utf-8")), strict=True)
+        head, *lines = list(reader) or [list(FIELDS)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: it is no results file: {error}") from None
+    if tuple(head) != FIELDS:
+        raise TableError(f"{path}: its columns are {', '.join(head)}; {', '.join(FIELDS)} are expected")
+    for number, line in enumerate(lines, 2):
+        if len(line) != len(FIELDS):
+            raise TableError(f"{path}: row {number} has {len(line)} cells, not {len(FIELDS)}; mend it or take it out")
+    return [dict(zip(FIELDS, line, strict=True)) for line in lines]
 
 
 def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
@@ -73,7 +85,7 @@ def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
             continue
         try:
             rows = read_rows(other)
-        except TableError:
+        except (TableError, OSError):
             continue
         for row in rows:
             found.setdefault((row["method"], row["settings"]), (row, other.with_suffix("")))
@@ -116,10 +128,10 @@ def opened(path: Path) -> Iterator[Table]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TableError(f"{path}: another `fedlaw grid` is at work on this experiment; wait for it") from None
-        rows = read_rows(path)
         lock.seek(0)
-        whole = lock.read().rfind(b"\n") + 1
-        os.truncate(path, whole)
+        content = lock.read()
+        rows = _rows(path, content)
+        os.truncate(path, content.rfind(b"\n") + 1)
         yield Table(path, rows)
 
 

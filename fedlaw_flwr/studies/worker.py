@@ -2,7 +2,9 @@
 
 import logging
 import resource
+import subprocess
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -26,18 +28,21 @@ def work(planned: PlannedRun, place: Place, pipe: Connection) -> None:
     """Does the run; sends {"round", "peak"} after every round, then {"row"}, or {"error"} for what is no result.
 
     One torch thread: several runs at a time fill the cores better, and sums do not depend on how many there are. A
-    run in which no round moved the model is a result, its row says why. If nobody reads the pipe any more, the run
-    ends at its next round.
+    run in which no round moved the model is a result, its row says why; one in which an honest silo failed is none. If
+    nobody reads the pipe any more, the run ends at its next round. The traceback of an error is in the run folder.
     """
+    folder = _fresh(place.runs / planned.name)
     try:
-        pipe.send({"row": _row(planned, place, pipe)})
+        pipe.send({"row": _row(planned, place, folder, pipe)})
     except BrokenPipeError:
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
-        pipe.send({"error": f"{type(error).__name__}: {error}"})
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        pipe.send({"error": f"{type(error).__name__}: {error} (see {folder / 'traceback.txt'})"})
 
 
-def _row(planned: PlannedRun, place: Place, pipe: Connection) -> dict[str, Any]:
+def _row(planned: PlannedRun, place: Place, folder: Path, pipe: Connection) -> dict[str, Any]:
     import torch
 
     from client_app.batched import SimulatedSilos
@@ -49,7 +54,6 @@ def _row(planned: PlannedRun, place: Place, pipe: Connection) -> dict[str, Any]:
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     settings = planned.settings(place.where)
-    folder = _fresh(place.runs / planned.name)
     failed = ""
 
     def note(event: Mapping[str, Any]) -> None:
@@ -61,6 +65,7 @@ def _row(planned: PlannedRun, place: Place, pipe: Connection) -> dict[str, Any]:
     except RunFailed as error:
         failed = str(error).partition(";")[0]
     events = list(read_events(folder))
+    _no_silo_failed(events)
     found = verdict(events)
     write_points(points_of(events), place.curves / f"{planned.name}.csv")
     detection = found.detection
@@ -80,6 +85,14 @@ def _row(planned: PlannedRun, place: Place, pipe: Connection) -> dict[str, Any]:
         "run": planned.name,
         "settings": planned.text,
     }
+
+
+def _no_silo_failed(events: list[dict[str, Any]]) -> None:
+    """Raises RuntimeError if an honest silo's app raised: the run went on without it, and its figures are no result."""
+    attackers = next((set(event["attackers"]) for event in events if event["kind"] == "run"), set())
+    for event in events:
+        if event["kind"] == "silent" and event["silo"] not in attackers and event["reason"].startswith("error "):
+            raise RuntimeError(f"{event['silo']} failed in round {event['round']}: {event['reason']}")
 
 
 def _fresh(folder: Path) -> Path:
@@ -106,4 +119,15 @@ def _made_by(device: str) -> str:
 
     place = find(device)
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-    return f"fedlaw-flwr {version('fedlaw-flwr')}, torch {torch.__version__}, {name}"
+    return f"fedlaw-flwr {version('fedlaw-flwr')}{_commit()}, torch {torch.__version__}, {name}"
+
+
+def _commit() -> str:
+    """The commit this package was taken from, where it is a checkout; with a + if it has been changed since."""
+    where = Path(__file__).resolve().parent
+    command = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f" {done.stdout.strip()}" if done.returncode == 0 else ""
