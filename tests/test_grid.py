@@ -129,7 +129,7 @@ def test_its_name_hangs_on_method_settings_and_seed_alone():
         ("task: digits", "task: digits, data_dir: x", ":3: data_dir: settings are written data-dir"),
         ("byzantine: 2}", "byzantine: []}", "a value or a list of values is expected"),
         ("byzantine: 2}", "byzantine:}", "a value or a list of values is expected"),
-        ("beta: 0.1", "beta: 1e-2", "YAML takes this for a text; write it with a point, 1.0e-2"),
+        ("beta: 0.1", "beta: 1e-2", "this is a text to YAML; written with a point, 1.0e-2, it is a number"),
         (
             "task: digits",
             "task: mnist",

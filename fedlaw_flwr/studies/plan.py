@@ -26,7 +26,7 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, bool | int | float | str):
         raise ValueError("a number, a text, true or false is expected")
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
-        raise ValueError("YAML takes this for a text; write it with a point, 1.0e-2")
+        raise ValueError("this is a text to YAML; written with a point, 1.0e-2, it is a number")
     return value
 
 
