@@ -17,6 +17,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import results
 from benchmarks.one_run import events_of
 from fedlaw_flwr.cli import app
 from fedlaw_flwr.document import DocumentError
@@ -442,7 +443,7 @@ def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path)
     assert cell.difference == pytest.approx(62.5 - 70.5)
     assert cells["FedLAW", "label_flipping"].paper is None
     lines = markdown(plan, list(cells.values())).splitlines()
-    assert "| label_flipping | FedAVG | 0 1 | 62.5 ± 17.7 | 70.5 ± 1.5 | -8.0 |" in next(
+    assert "| label_flipping | FedAVG | 0 1 |  | 62.5 ± 17.7 | 70.5 ± 1.5 | -8.0 |" in next(
         x for x in lines if "70.5" in x
     )
     assert common_settings(plan)["task"] == "digits" and "attack" not in common_settings(plan)
@@ -450,6 +451,25 @@ def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path)
     assert all((cell.seeds, cell.stuck) == ((0,), 1) for cell in cells_of(plan, other_rows))
     one = cells_of(plan, [row for row in rows if row["seed"] == "0"])
     assert all(cell.deviation is None and cell.seeds == (0,) for cell in one)
+
+
+def test_the_results_page_says_what_the_results_say():
+    page = results.PAGE.read_text(encoding="utf-8")
+    assert results.with_tables(page) == page  # else: python -m benchmarks.results
+    changed = page.replace("| FedLAW |", "| FedLAW, ours |")
+    assert changed != page and results.with_tables(changed) == page
+
+
+def test_every_committed_row_belongs_to_a_run_and_has_its_curve():
+    for path in sorted((ROOT / "results").glob("*.csv")):
+        if path.stem.endswith("-summary"):
+            continue
+        plan = Experiment.read(ROOT / "experiments" / path.name.replace(".csv", ".yaml"), {"data-dir": str(ROOT)})
+        known = {run.key: run.name for run in plan.runs}
+        for row in read_rows(path):
+            assert known[row["method"], row["settings"]] == row["run"]
+            points = read_points(path.with_suffix("") / f"{row['run']}.csv")
+            assert points[-1].accuracy == pytest.approx(float(row["accuracy"]), abs=1e-5)
 
 
 def test_points_say_who_is_excluded_and_what_attackers_hold():

@@ -131,13 +131,13 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     brackets)."""
     axes = experiment.varied
     theirs = any(cell.paper is not None for cell in cells)
-    head = [*axes, "method", "seeds", "test accuracy", *(["paper", "difference"] if theirs else [])]
+    head = [*axes, "method", "seeds", "validation", "test accuracy", *(["paper", "difference"] if theirs else [])]
     head += ["precision", "recall", "F1", "accuracy of exclusion", "weight on attackers"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for cell in cells:
         line = [*(cell.axes.get(axis, "") for axis in axes), cell.method]
         line.append(" ".join(map(str, cell.seeds)) + (f" ({cell.stuck} never moved)" if cell.stuck else ""))
-        line.append(_with(cell.accuracy, cell.deviation))
+        line += [_with(cell.validation, None), _with(cell.accuracy, cell.deviation)]
         if theirs:
             line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
         line += [_beside(cell.detection.get(name), cell.paper_detection.get(name)) for name in DETECTION]
