@@ -170,8 +170,9 @@ class _Display:
 
     def note(self, planned: Any, message: Mapping[str, Any]) -> None:
         """Shows what a run said."""
-        axes = " ".join(f"{name}={planned.values[name]}" for name in self._varied if name in planned.values)
-        label, rounds = escape(f"{planned.method} {axes} seed={planned.seed}"), self._rounds[planned.key]
+        axes = [f"{name}={planned.values[name]}" for name in self._varied if name in planned.values]
+        label = escape(" ".join([planned.method, *axes, f"seed={planned.seed}"]))
+        rounds = self._rounds[planned.key]
         bar, seen = self._bars.get(planned.name) or (self._progress.add_task(label, total=rounds, left=""), 0)
         now = int(message.get("round", rounds))  # what ended early needs none of its rounds any more
         self._done += now - seen
