@@ -26,7 +26,7 @@ def _table(name: str) -> str:
     rows = read_rows(ROOT / "results" / f"{name}.csv")
     cells = cells_of(experiment, rows)
     settings = ", ".join(f"`{key}={value}`" for key, value in common_settings(experiment).items())
-    made_by = ", ".join(sorted({row["made_by"] for row in rows}))
+    made_by = "; ".join(sorted({row["made_by"] for row in rows}))
     done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by})"
     return f"\n{done}; all with {settings}.\n\n{markdown(experiment, cells)}\n\n"
 

@@ -57,13 +57,19 @@ class SimulatedSilos:
 
     def _job(self, message: Message, silo: int, poison: Attack | None) -> Job:
         name = poison.name if poison else ""
+        examples = self._examples_of(silo, poison, name)
+        measured = self._examples_of(silo, None, "") if poison and self._settings.poison_loss == "own" else None
+        return job_of(message, self._settings, silo, examples, name, measured)
+
+    def _examples_of(self, silo: int, poison: Attack | None, name: str) -> Examples:
+        """A silo's examples, own or poisoned, on the run's device."""
         if (silo, name) not in self._examples:
             examples = self.task.load_train(silo)
             if poison:
                 examples = poisoned(poison, examples, self.task, self._settings, silo)
             place = device(self._settings.device)
             self._examples[silo, name] = Examples(examples.inputs.to(place), examples.targets.to(place))
-        return job_of(message, self._settings, silo, self._examples[silo, name], name)
+        return self._examples[silo, name]
 
     def _known_to(self, attack: Attack, message: Message, others: Trainer) -> Coalition:
         """The honest updates and losses of the attack's members, or of all silos; made once in an exchange."""

@@ -36,7 +36,9 @@ def attack_mod(message: Message, context: Context, call_next: ClientAppCallable)
     else:
         settings, silo = settings_of(context), silo_of(context)
         task = settings.load_task()
-        reply = respond(message, settings, silo, task, poisoned(attack, task.load_train(silo), task, settings, silo))
+        own = task.load_train(silo)
+        measured = own if settings.poison_loss == "own" else None
+        reply = respond(message, settings, silo, task, poisoned(attack, own, task, settings, silo), measured)
     members = _members(context, attack)
     return forged(message, context, reply, attack, lambda: honest_coalition(message, context, members))
 

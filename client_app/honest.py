@@ -34,20 +34,37 @@ def evaluate_received(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def respond(message: Message, settings: Settings, silo: int, task: Objective, examples: Examples) -> Message:
+def respond(
+    message: Message,
+    settings: Settings,
+    silo: int,
+    task: Objective,
+    examples: Examples,
+    measured: Examples | None = None,
+) -> Message:
     """The reply of one exchange: psi_i and f_i, or f_i alone where the server asks no more.
+
+    measured: what f_i is taken on, if not on the examples.
 
     Of the message's config, `lr`, `local-epochs` and `batch-size` override the settings; `server-round` and
     `exchange` name the random stream of the batches; `reply` is "update" (also if absent) or "loss".
     """
     # One thread in a silo: with more, sums depend on how many there are, and silos on one machine fight for them.
     torch.set_num_threads(1)
-    job = job_of(message, settings, silo, examples)
+    job = job_of(message, settings, silo, examples, measured=measured)
     return answer(message, job, local_round(received_model(message, settings, task), task, job))
 
 
-def job_of(message: Message, settings: Settings, silo: int, examples: Examples, poison: str = "") -> Job:
-    """What this message asks of this silo; poison names the attack that changed the examples, if one did."""
+def job_of(
+    message: Message,
+    settings: Settings,
+    silo: int,
+    examples: Examples,
+    poison: str = "",
+    measured: Examples | None = None,
+) -> Job:
+    """What this message asks of this silo; poison names the attack that changed the examples, if one did; measured:
+    what f_i is taken on, if not on them."""
     asked = Asked.of(message, settings)
     return Job(
         silo=silo,
@@ -61,6 +78,7 @@ def job_of(message: Message, settings: Settings, silo: int, examples: Examples, 
         batch_size=asked.batch_size,
         loss_at=settings.loss_at,
         wants_update=asked.wants_update,
+        measured=measured,
     )
 
 

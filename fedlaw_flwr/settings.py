@@ -80,6 +80,7 @@ class Settings(BaseModel):
     byzantine: int | float = 0.2
     byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
     knowledge: Annotated[Text, _one_of("colluders", "omniscient")] = "colluders"
+    poison_loss: Annotated[Text, _one_of("poisoned", "own")] = "poisoned"
     drills: Text = ""
     # the honest silo
     lr: Annotated[Real, Field(gt=0)] = 0.1

@@ -32,6 +32,12 @@ class Job:
     batch_size: int
     loss_at: str
     wants_update: bool
+    measured: Examples | None = None  # what f_i is taken on, as many as it trains on; None: what it trains on
+
+    @property
+    def loss_examples(self) -> Examples:
+        """The examples that f_i is the mean over."""
+        return self.examples if self.measured is None else self.measured
 
     def rng(self) -> np.random.Generator:
         """The stream that decides the orders of its batches, at its start."""
@@ -109,10 +115,10 @@ def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     """
     if job.loss_at not in LOSS_AT:
         raise ValueError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
-    received = mean_loss(model, task, job.examples) if job.loss_at == "received" else None
+    received = mean_loss(model, task, job.loss_examples) if job.loss_at == "received" else None
     if job.wants_update or received is None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(job.torch_seed())
             train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
-    loss = mean_loss(model, task, job.examples) if received is None else received
+    loss = mean_loss(model, task, job.loss_examples) if received is None else received
     return Trained(loss, model.state_dict() if job.wants_update else None)

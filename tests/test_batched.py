@@ -122,6 +122,28 @@ def test_every_reply_of_both_exchanges_is_the_one_the_silo_gives_alone(task, att
     assert_same(replies(here, settings, **thrift), replies(there, settings, **thrift))
 
 
+@pytest.mark.parametrize("loss_at", ["received", "trained"])
+@pytest.mark.parametrize("attack", ["label_flipping", "backdoor"])
+def test_a_poisoner_may_take_its_loss_on_its_own_examples_and_its_update_stays(attack, loss_at):
+    chosen = settings_for(attack=attack, loss_at=loss_at, poison_loss="own")
+    own, there = replies(sequential(chosen), chosen), replies(all_at_once(chosen), chosen)
+    assert_same(own, there)
+    poisoned, honest = (
+        replies(sequential(settings), settings)
+        for settings in (settings_for(attack=attack, loss_at=loss_at), settings_for(loss_at=loss_at))
+    )
+    attackers = chosen.attack_plan().attackers
+    for silo in range(N):
+        assert flat(own[silo]).tolist() == flat(poisoned[silo]).tolist()
+        losses = [each[silo].content["metrics"]["loss"] for each in (own, poisoned, honest)]
+        if silo not in attackers:
+            assert losses[0] == losses[1]
+        elif loss_at == "received":
+            assert losses[0] == losses[2] != losses[1]  # of the same model on the same examples as an honest silo's
+        else:
+            assert losses[0] > losses[1]  # it fits what it was trained on better than what is true
+
+
 @pytest.mark.parametrize(("task", "attack"), CASES)
 def test_three_rounds_end_with_the_same_weights_and_model(task, attack):
     settings = settings_for(task=task, attack=attack, batch_size=32, local_epochs=1, seed=1)

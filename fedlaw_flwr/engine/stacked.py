@@ -68,7 +68,7 @@ def _train_stack(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list
     stacked parameters, and no batch is padded.
     """
     after = jobs[0].loss_at == "trained"
-    losses = {} if after else {i: mean_loss(model, task, job.examples) for i, job in enumerate(jobs)}
+    losses = {} if after else {i: mean_loss(model, task, job.loss_examples) for i, job in enumerate(jobs)}
     states: dict[int, dict[str, Tensor]] = {}
     wanted = [i for i, job in enumerate(jobs) if job.wants_update or after]
     if wanted:
@@ -220,13 +220,13 @@ def _summed(task: Objective, targets: Tensor) -> Loss:
 def _losses(stack: Stack, task: Objective, jobs: Sequence[Job]) -> list[float]:
     """f_i of every row at its own parameters, the mean over all its examples."""
     device = next(iter(stack.parameters.values())).device
-    sizes = [len(job.examples) for job in jobs]
+    sizes = [len(job.loss_examples) for job in jobs]
     totals = [0.0] * len(jobs)
     for start, rows, count in slices(sizes, EVALUATION_BATCH):
         part, own = slice(start, start + count), jobs[rows]
-        outputs = stack.outputs(rows, torch.stack([job.examples.inputs[part].to(device) for job in own]))
+        outputs = stack.outputs(rows, torch.stack([job.loss_examples.inputs[part].to(device) for job in own]))
         for i, (job, given) in enumerate(zip(own, outputs, strict=True), rows.start):
-            totals[i] += float(task.loss(given, job.examples.targets[part].to(device))) * count
+            totals[i] += float(task.loss(given, job.loss_examples.targets[part].to(device))) * count
     return [total / size for total, size in zip(totals, sizes, strict=True)]
 
 
