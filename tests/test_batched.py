@@ -141,7 +141,8 @@ def test_a_poisoner_may_take_its_loss_on_its_own_examples_and_its_update_stays(a
         elif loss_at == "received":
             assert losses[0] == losses[2] != losses[1]  # of the same model on the same examples as an honest silo's
         else:
-            assert losses[0] > losses[1]  # it fits what it was trained on better than what is true
+            assert losses[0] != losses[1]
+            assert attack != "label_flipping" or losses[0] > losses[1]  # labels it can fit, it fits
 
 
 @pytest.mark.parametrize(("task", "attack"), CASES)
