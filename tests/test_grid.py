@@ -157,12 +157,21 @@ def test_mnist_core_is_what_was_promised():
     at_40 = {(run.method, run.values["attack"]) for run in core.runs if run.values["byzantine"] == 0.4}
     attacks = ("label_flipping", "inverse_gradient", "backdoor", "double", "lie")
     methods = ("FedLAW", "FedLAW, Algorithm 1", "FedAVG", "Bulyan", "Trimmed Mean")
-    assert at_40 == {*((method, attack) for method in methods for attack in attacks), ("ideal", "label_flipping")}
+    true_labels = "FedLAW, Algorithm 1, true labels"
+    assert at_40 == {
+        *((method, attack) for method in methods for attack in attacks),
+        *((true_labels, attack) for attack in ("label_flipping", "backdoor")),
+        ("ideal", "label_flipping"),
+    }
     assert all(run.values.get("knowledge") == "omniscient" for run in core.runs if run.values["attack"] == "lie")
     others = {(run.method, run.values["attack"], run.values["byzantine"]) for run in core.runs} - {
         (*x, 0.4) for x in at_40
     }
-    assert others == {("FedLAW", attack, f) for attack in attacks[:2] for f in (0.1, 0.2, 0.3)}
+    assert others == {
+        (method, attack, fraction)
+        for method, attack in ((true_labels, "label_flipping"), ("FedLAW, Algorithm 1", "inverse_gradient"))
+        for fraction in (0.1, 0.2, 0.3)
+    }
     full = Experiment.read(ROOT / "experiments" / "mnist-full.yaml", {"data-dir": str(ROOT)})
     assert {run.key for run in core.runs} <= {run.key for run in full.runs}  # so that nothing is done twice
 
