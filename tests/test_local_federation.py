@@ -461,10 +461,12 @@ def test_a_silo_that_joins_in_round_3_has_no_weight_until_it_is_scored(up, whole
 
     def disturb(event):
         if event["kind"] == "round" and event["round"] == 2:
+            up.stop("silo-1-data", signal.SIGSTOP)  # round 3 waits for it, however long the newcomer takes to start
             up.up()  # registers the fifth silo's key, and starts it
+            up.stop("silo-1-data", signal.SIGCONT)
             # Round 3 may have asked already; from the next one on it takes part.
 
-    folder = up.run(disturb, {"num-rounds": 5, "weight-rounds": 5})
+    folder = up.run(disturb, {"num-rounds": 5, "weight-rounds": 5, "timeout": 3 * DEADLINE})
     seen = [event["silos"] for event in rounds(folder)]
     assert all("silo-4" not in silos for silos in seen[:2])
     joined = next(index for index, silos in enumerate(seen) if "silo-4" in silos)
