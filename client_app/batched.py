@@ -56,13 +56,13 @@ class SimulatedSilos:
         return None if name is None else load_attack(name)
 
     def _job(self, message: Message, silo: int, poison: Attack | None) -> Job:
+        measured = self._examples_of(silo, None) if poison and self._settings.poison_loss == "own" else None
         name = poison.name if poison else ""
-        examples = self._examples_of(silo, poison, name)
-        measured = self._examples_of(silo, None, "") if poison and self._settings.poison_loss == "own" else None
-        return job_of(message, self._settings, silo, examples, name, measured)
+        return job_of(message, self._settings, silo, self._examples_of(silo, poison), name, measured)
 
-    def _examples_of(self, silo: int, poison: Attack | None, name: str) -> Examples:
+    def _examples_of(self, silo: int, poison: Attack | None) -> Examples:
         """A silo's examples, own or poisoned, on the run's device."""
+        name = poison.name if poison else ""
         if (silo, name) not in self._examples:
             examples = self.task.load_train(silo)
             if poison:

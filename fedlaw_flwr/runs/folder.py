@@ -74,12 +74,16 @@ def fresh_folder(parent: Path, settings: Settings) -> Path:
     """A folder under `parent` that does not exist yet, named by time, strategy and attack."""
     attack = settings.attack.replace(":", "-").replace(",", "+")
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{settings.task}-{settings.strategy}-{attack}"
-    path = parent / stem
-    for number in range(2, 1000):
-        if not path.exists():
-            break
-        path = parent / f"{stem}-{number}"
-    return path
+    return unused(parent / stem)
+
+
+def unused(path: Path) -> Path:
+    """This path, or the first of path-2, path-3 and on where nothing is yet."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

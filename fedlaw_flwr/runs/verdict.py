@@ -66,6 +66,20 @@ def weights_of(event: Mapping[str, Any]) -> dict[str, float]:
     return dict(zip(event["silos"], event["weights"], strict=True)) if event.get("weights") else {}
 
 
+def set_aside(events: Iterable[Mapping[str, Any]]) -> dict[int, set[str]]:
+    """The silos whose replies the gate set aside, by round."""
+    found: dict[int, set[str]] = {}
+    for event in events:
+        if event["kind"] == "quarantine":
+            found.setdefault(event["round"], set()).add(event["silo"])
+    return found
+
+
+def excluded(weights: Mapping[str, float], aside: Iterable[str]) -> set[str]:
+    """Who has no weight in a round that gave some, or was set aside in it."""
+    return {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT} | set(aside)
+
+
 def mass_on(attackers: Iterable[str], weights: Mapping[str, float]) -> float | None:
     """The share of the weight that attackers hold; None where there are no weights."""
     return sum(weights.get(silo, 0.0) for silo in attackers) if weights else None
@@ -81,15 +95,12 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
     events = list(events)
     metrics = {"kind": "evaluate"} | dict(evaluations(events)[-1] if evaluations(events) else {})
     weights: dict[str, float] = {}
-    set_aside: dict[int, set[str]] = {}
     last = 0
     rounds = held = down = up = 0
     seconds = 0.0
     for event in events:
         if event["kind"] == "run":
             settings, attackers = event["settings"], set(event["attackers"])
-        elif event["kind"] == "quarantine":
-            set_aside.setdefault(event["round"], set()).add(event["silo"])
         elif event["kind"] == "round":
             rounds, held = rounds + 1, held + bool(event["held"])
             down, up, seconds = down + event["bytes-down"], up + event["bytes-up"], seconds + event["seconds"]
@@ -97,8 +108,7 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
                 weights, last = weights_of(event), event["round"]
     honest = int(settings.get("num-silos", 0)) - len(attackers)
     judged = bool(weights) and settings.get("task") != OWN
-    excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT}
-    excluded |= set_aside.get(last, set())
+    out = excluded(weights, set_aside(events).get(last, ()))
     return Verdict(
         strategy=str(settings.get("strategy", "")),
         measured=MEASURED[metrics["kind"]],
@@ -108,9 +118,9 @@ def verdict(events: Iterable[Mapping[str, Any]]) -> Verdict:
         validation_accuracy=metrics.get("validation-accuracy"),
         attack_success=metrics.get("attack-success"),
         attackers=len(attackers),
-        caught=len(excluded & attackers) if judged else None,
+        caught=len(out & attackers) if judged else None,
         honest=honest,
-        wronged=len(excluded - attackers) if judged else None,
+        wronged=len(out - attackers) if judged else None,
         mass_on_attackers=mass_on(attackers, weights) if judged else None,
         bytes_down=down,
         bytes_up=up,

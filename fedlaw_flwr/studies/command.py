@@ -68,8 +68,9 @@ def grid(
                     display.note(planned, message)
     rows = read_rows(path)
     if rows:
-        _console.print(_table(plan, cells_of(plan, rows)))
-        _write(plan, rows, results, curves)
+        cells = cells_of(plan, rows)
+        _console.print(_table(plan, cells))
+        _write(plan, rows, cells, results, curves)
     for text, reason in failures.items():
         here = shlex.join(f"{name}={value}" for name, value in where.items() if value not in ("", False, "cpu"))
         command = f"fedlaw run --engine batched --silos-per-batch {plan.silos_per_batch} {text} {here}"
@@ -129,12 +130,12 @@ def _lost(code: int | None) -> str:
     return f"its process ended with {code} and said nothing"
 
 
-def _write(plan: Any, rows: Sequence[Mapping[str, str]], results: Path, curves: Path) -> None:
+def _write(plan: Any, rows: Sequence[Mapping[str, str]], cells: Sequence[Any], results: Path, curves: Path) -> None:
     """The summary beside the table, and the pictures where matplotlib is there."""
     from fedlaw_flwr.studies.drawing import draw_all
-    from fedlaw_flwr.studies.summary import cells_of, write_summary
+    from fedlaw_flwr.studies.summary import write_summary
 
-    write_summary(cells_of(plan, rows), results / f"{plan.name}-summary.csv")
+    write_summary(cells, results / f"{plan.name}-summary.csv")
     try:
         drawn = draw_all(plan, rows, curves, results)
     except ModuleNotFoundError as error:

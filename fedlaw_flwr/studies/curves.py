@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT, mass_on, weights_of
+from fedlaw_flwr.runs.verdict import excluded, mass_on, set_aside, weights_of
 
 FIELDS = ("round", "exchanges", "accuracy", "validation_accuracy", "mass", "caught", "wronged", "weights")
 NAMED = 20
@@ -36,18 +36,15 @@ def points_of(events: Iterable[Mapping[str, Any]]) -> list[Point]:
     events = list(events)
     started: Mapping[str, Any] = next((event for event in events if event["kind"] == "run"), {})
     attackers, n = set(started.get("attackers", ())), int(started.get("settings", {}).get("num-silos", 0))
-    set_aside: dict[int, set[str]] = {}
-    for event in events:
-        if event["kind"] == "quarantine":
-            set_aside.setdefault(event["round"], set()).add(event["silo"])
+    aside = set_aside(events)
     measured = {event["round"]: event for event in events if event["kind"] == "evaluate"}
     points, exchanges = [], 0
     rounds = {event["round"]: event for event in events if event["kind"] == "round"}
     for number in sorted({*rounds, *([0] if 0 in measured else [])}):
         event = rounds.get(number, {})
         exchanges += len(event.get("exchanges", ()))
-        weights = weights_of(event) if event else {}
-        excluded = {silo for silo, weight in weights.items() if weight <= EXCLUDED_AT} | set_aside.get(number, set())
+        weights = weights_of(event)
+        out = excluded(weights, aside.get(number, ()))
         points.append(
             Point(
                 round=number,
@@ -55,8 +52,8 @@ def points_of(events: Iterable[Mapping[str, Any]]) -> list[Point]:
                 accuracy=measured.get(number, {}).get("accuracy"),
                 validation_accuracy=measured.get(number, {}).get("validation-accuracy"),
                 mass=mass_on(attackers, weights),
-                caught=len(excluded & attackers) if weights else None,
-                wronged=len(excluded - attackers) if weights else None,
+                caught=len(out & attackers) if weights else None,
+                wronged=len(out - attackers) if weights else None,
                 weights=tuple(weights.get(f"silo {i}", math.nan) for i in range(n)) if weights and n <= NAMED else (),
             )
         )

@@ -38,6 +38,9 @@ def run_several(
     The first starts alone. Another starts once every one under way has finished its first round, by when it holds what
     it needs, and ROOM times the largest is available. Ended early, by whatever, it ends what it has started.
     """
+    # One thread of BLAS a run; it reads this when it is loaded, in the processes to come.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
     waiting, running = list(planned), list[_Running]()
     largest = 0
     try:
@@ -73,9 +76,6 @@ def _fits(running: Sequence[_Running], largest: int, available: Callable[[], int
 
 def _start(planned: PlannedRun, place: Place) -> _Running:
     """A process forked from one that has imported what a run needs and nothing else: no thread, no display of ours."""
-    # One thread of BLAS too; it reads this when it is loaded, in the new process.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
     context = get_context("forkserver")
     context.set_forkserver_preload(["client_app.batched", "fedlaw_flwr.runs.in_process", "fedlaw_flwr.studies.worker"])
     ours, theirs = context.Pipe(duplex=False)

@@ -53,7 +53,7 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
         row = found.get(planned.key)
         if row is None or not _is_finite(row["accuracy"]):
             continue
-        values = {**planned.values}
+        values = planned.values
         key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
         grouped.setdefault(key, []).append(row)
         axes[key] = {axis: f"{values[axis]}" for axis in experiment.axes if axis in values}

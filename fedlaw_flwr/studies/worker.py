@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.runs.folder import unused
 from fedlaw_flwr.studies.plan import PlannedRun
 
 
@@ -31,7 +32,7 @@ def work(planned: PlannedRun, place: Place, pipe: Connection) -> None:
     run in which no round moved the model is a result, its row says why; one in which an honest silo failed is none. If
     nobody reads the pipe any more, the run ends at its next round. The traceback of an error is in the run folder.
     """
-    folder = _fresh(place.runs / planned.name)
+    folder = unused(place.runs / planned.name)  # what a killed run left is kept
     try:
         pipe.send({"row": _row(planned, place, folder, pipe)})
     except BrokenPipeError:
@@ -93,15 +94,6 @@ def _no_silo_failed(events: list[dict[str, Any]]) -> None:
     for event in events:
         if event["kind"] == "silent" and event["silo"] not in attackers and event["reason"].startswith("error "):
             raise RuntimeError(f"{event['silo']} failed in round {event['round']}: {event['reason']}")
-
-
-def _fresh(folder: Path) -> Path:
-    """The folder, or the first of its name with a number that does not exist: what a killed run left is kept."""
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
 
 
 def _peak() -> int:
