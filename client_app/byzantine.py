@@ -106,6 +106,7 @@ def forged(
             rng=seeding.generator(settings.seed, "attack", silo, asked.server_round, asked.exchange),
             shared_rng=seeding.generator(settings.seed, "coalition"),
             coalition=coalition,
+            global_parameter=settings.global_parameter,
         )
     )
     if forgery.silent:

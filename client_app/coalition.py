@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from client_app.honest import respond, settings_of
 from client_app.wire import Asked, received_arrays
-from fedlaw_flwr.attacks.base import Coalition
+from fedlaw_flwr.attacks.base import Coalition, frozen
 from fedlaw_flwr.layout import Layout, Model
 from fedlaw_flwr.settings import Settings
 
@@ -61,10 +61,7 @@ def coalition_of(
         if row is not None:
             np.subtract(start, row, out=update)
             update /= lr
-    found = Coalition(updates, np.array(losses))
-    for array in (found.updates, found.losses):
-        array.flags.writeable = False
-    return found
+    return Coalition(frozen(updates), frozen(np.array(losses)))
 
 
 def _files(folder: Path, stem: str, silo: int, wants_update: bool) -> list[Path]:

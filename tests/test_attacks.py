@@ -114,6 +114,23 @@ def test_global_parameter_has_the_moments_of_the_paper():
     assert abs(np.corrcoef(psi, theta)[0, 1]) < 0.01  # replaced by noise, not perturbed with it
 
 
+@pytest.mark.parametrize("attack", ["global_parameter", "double"])
+def test_perturbed_is_the_model_received_and_the_same_noise(attack):
+    second = {"silo": 1, "round_number": 5, "theta": frozen([0.1, -0.4, 0.7]), "lr": 0.5}
+    alone = forged(attack, **second)
+    added = forged(attack, **second, rng=np.random.default_rng(7), global_parameter="perturbed")
+    np.testing.assert_allclose(added.update, alone.update - second["theta"] / 0.5, atol=1e-12)
+    assert added.loss == alone.loss == 2
+
+
+def test_what_colluders_share_is_computed_once_and_none_of_them_can_change_it():
+    shared = situation().coalition()
+    assert shared.mean is shared.mean and shared.deviation is shared.deviation
+    for array in (shared.mean, shared.deviation):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
 def test_global_parameter_of_a_constant_model_is_minus_five_times_it():
     answer = forged("global_parameter", theta=np.full(3, 0.2), lr=0.5)
     np.testing.assert_allclose(answer.update, (0.2 + 1.0) / 0.5)

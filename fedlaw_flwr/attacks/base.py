@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from fedlaw_flwr.tasks.base import Examples, Task
 
 Vector = NDArray[np.float64]
+
+
+def frozen(array: Vector) -> Vector:
+    """The array, read only from now on: what several attackers share, none of them may change."""
+    array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,16 @@ class Coalition:
 
     updates: NDArray[np.float64]  # (m, d) in units of g; (m, 0) where the server asks for losses alone
     losses: Vector  # (m,)
+
+    @cached_property
+    def mean(self) -> Vector:
+        """mu, coordinate by coordinate, (d,); computed once for all who know the same."""
+        return frozen(self.updates.mean(axis=0))
+
+    @cached_property
+    def deviation(self) -> Vector:
+        """sigma, coordinate by coordinate (1/m, not 1/(m-1)), (d,); computed once too."""
+        return frozen(self.updates.std(axis=0))
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Situation:
     rng: np.random.Generator  # of this silo, round and exchange alone
     shared_rng: np.random.Generator  # starts the same for every member in every exchange of a run
     coalition: Callable[[], Coalition]  # computed when first called
+    global_parameter: str = "replaced"  # the setting of that name: what this attack sends
 
     def honestly(self) -> "Forgery":
         """What its training gave, unchanged."""

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from fedlaw_flwr.attacks.base import Coalition, Vector
 
 _TAU = 1e-5
 
@@ -18,10 +17,10 @@ class Spread:
     (1/m or 1/(m-1)) is no matter, as gamma scales it.
     """
 
-    def __init__(self, updates: NDArray[np.float64]) -> None:
-        self.mean: Vector = updates.mean(axis=0)
-        self.p: Vector = -updates.std(axis=0)
-        centred = updates - self.mean
+    def __init__(self, coalition: Coalition) -> None:
+        self.mean = coalition.mean
+        self.p = -coalition.deviation
+        centred = coalition.updates - self.mean
         gram = centred @ centred.T
         squares = np.diag(gram)
         self.pairwise = np.maximum(squares[:, None] + squares - 2 * gram, 0)  # (m, m) |g_i - g_j|^2

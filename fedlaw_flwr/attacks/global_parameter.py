@@ -1,20 +1,23 @@
-"""Global parameter: replies noise of the global model's scale in place of a trained model (FedLAW, I.1)."""
+"""Global parameter: replies noise of the global model's scale, alone or added to that model (FedLAW, I.1)."""
 
 import numpy as np
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 
 NU1, NU2 = -5.0, 1.5
+READINGS = ("replaced", "perturbed")
+"""What the paper's "replaced by / perturbed with" noise may mean: psi = noise, or psi = theta + noise."""
 
 
 def forge(situation: Situation) -> Forgery:
-    """psi ~ N(nu1 mean(theta), nu2 var(theta)) independently in every coordinate, nu1 = -5, nu2 = 1.5; honest loss.
+    """psi = noise, or theta + noise if the setting global-parameter is perturbed; the update is (theta - psi) / alpha.
 
-    mean and var are taken over all d coordinates of the model received, two numbers; nu2 var(theta) is a variance.
-    The paper says "replaced by / perturbed with": read here as replaced. The update is (theta - psi) / alpha.
+    noise ~ N(nu1 mean(theta), nu2 var(theta)) independently in every coordinate, nu1 = -5, nu2 = 1.5; mean and var over
+    all d coordinates of the model received, two numbers; nu2 var(theta) is a variance. The loss is the honest one.
     """
     theta = situation.theta
-    psi = situation.rng.normal(NU1 * theta.mean(), np.sqrt(NU2 * theta.var()), theta.size)
+    noise = situation.rng.normal(NU1 * theta.mean(), np.sqrt(NU2 * theta.var()), theta.size)
+    psi = noise if situation.global_parameter == "replaced" else theta + noise
     return Forgery((theta - psi) / situation.lr, situation.loss)
 
 

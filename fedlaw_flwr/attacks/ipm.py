@@ -14,7 +14,7 @@ def forge(situation: Situation) -> Forgery:
     """
     if not situation.wants_update:
         return situation.honestly()
-    return Forgery(-EPSILON * situation.coalition().updates.mean(axis=0), situation.loss)
+    return Forgery(-EPSILON * situation.coalition().mean, situation.loss)
 
 
 ATTACK = Attack(

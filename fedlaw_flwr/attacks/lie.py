@@ -30,9 +30,9 @@ def forge(situation: Situation) -> Forgery:
     """
     if not situation.wants_update:
         return situation.honestly()
-    updates = situation.coalition().updates
+    coalition = situation.coalition()
     z = z_max(situation.num_silos, len(situation.members))
-    return Forgery(updates.mean(axis=0) + z * updates.std(axis=0), situation.loss)
+    return Forgery(coalition.mean + z * coalition.deviation, situation.loss)
 
 
 ATTACK = Attack(

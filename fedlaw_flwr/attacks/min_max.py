@@ -12,7 +12,7 @@ def forge(situation: Situation) -> Forgery:
     """
     if not situation.wants_update:
         return situation.honestly()
-    spread = Spread(situation.coalition().updates)
+    spread = Spread(situation.coalition())
     bound = spread.pairwise.max()
     gamma = largest_gamma(len(spread.pairwise), lambda gamma: bool(spread.distances(gamma).max() <= bound))
     return Forgery(spread.mean + gamma * spread.p, situation.loss)
