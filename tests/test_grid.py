@@ -96,6 +96,18 @@ def test_a_run_that_two_blocks_name_is_done_once(tmp_path):
     assert len(read(tmp_path, text).runs) == 12
 
 
+def test_a_setting_may_hang_on_another_ones_value_and_is_left_out_where_that_has_none(tmp_path):
+    text = SMALL.replace("num-rounds: 3", "num-rounds: 3, knowledge: {attack: {label_flipping: omniscient}}")
+    text = text.replace("beta: 0.1", "beta: {max-byzantine: {2: 0.1, 3: 0.2}}")
+    text = text.replace(", max-byzantine: =byzantine", "").replace(
+        "byzantine: 2}", "byzantine: 2, max-byzantine: [2, 3]}"
+    )
+    for run in read(tmp_path, text).runs:
+        assert run.values.get("knowledge") == {"label_flipping": "omniscient"}.get(run.values["attack"])
+        beta = {2: 0.1, 3: 0.2}[run.values["max-byzantine"]]
+        assert run.values.get("beta") == (beta if run.method == "FedLAW" else None)
+
+
 def test_a_runs_text_is_what_fedlaw_run_takes(tmp_path):
     text = SMALL.replace("task: digits", 'task: digits, widths: "32, 16", buffers: "(a|b)\\\\.c$"')
     for run in read(tmp_path, text).runs:
@@ -121,6 +133,14 @@ def test_its_name_hangs_on_method_settings_and_seed_alone():
         ("byzantine: 2}", "byzantine: 2, seed: 3}", ":8: seed is no part of an experiment; the file's `seeds` says it"),
         ("task: digits", "task: digits, data-dir: x", ":3: data-dir is no part of an experiment; it is said when"),
         ("over: attack", "over: beta", ":13: 'beta' is none of the settings that runs vary: attack, byzantine"),
+        (
+            "beta: 0.1",
+            "beta: {attac: {lie: 1}}",
+            ":8: FedLAW: beta={'attac': {'lie': 1}}: 'attac' is no setting with a",
+        ),
+        ("beta: 0.1", "beta: {attack: {lie: 1}}", ":5: beta: no run here has attack='lie'"),
+        ("beta: 0.1", "beta: {attack: lie}", "a value, or one other setting's values and what goes with each"),
+        ("beta: 0.1", "beta: {attack: {lie: [1]}}", "a number, a text, true or false is expected"),
         ("seeds: [0, 1]", "seeds: []", ":9: seeds=[]: list should have at least 1 item"),
         ("seeds:", "seed:", "seed: there is no such key; did you mean 'seeds'?"),
         ("seeds:", "paper: nowhere.csv\nseeds:", ":9: paper='nowhere.csv': there is no such file"),
@@ -158,6 +178,8 @@ def test_mnist_core_is_what_was_promised():
     attacks = ("label_flipping", "inverse_gradient", "backdoor", "double", "lie")
     methods = ("FedLAW", "FedLAW, Algorithm 1", "FedAVG", "Bulyan", "Trimmed Mean")
     true_labels = "FedLAW, Algorithm 1, true labels"
+    double = [run for run in core.runs if run.values["attack"] == "double"]
+    assert {run.method for run in double if run.values["global-parameter"] == "perturbed"} == set(methods)
     assert at_40 == {
         *((method, attack) for method in methods for attack in attacks),
         *((true_labels, attack) for attack in ("label_flipping", "backdoor")),

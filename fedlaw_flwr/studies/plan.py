@@ -17,6 +17,8 @@ from fedlaw_flwr.settings import Settings, SettingsError, parsed
 
 Value = bool | int | float | str
 Axis = list[Value]
+ByAnother = dict[str, dict[Value, Value]]
+"""{other: {its value: ours}}: a setting whose value hangs on another's; not set where that has no value listed."""
 
 WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "wait", "seed")
 """Settings that are no part of what an experiment is: the machine's own, and the seed, which `seeds` says."""
@@ -28,6 +30,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
         raise ValueError("this is a text to YAML; written with a point, 1.0e-2, it is a number")
     return value
+
+
+def _plain_or_by_another(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _plain(value)
+    if len(value) != 1 or not all(isinstance(by, dict) and by for by in value.values()):
+        raise ValueError("a value, or one other setting's values and what goes with each: {attack: {lie: 1}}")
+    return {str(other): {_plain(key): _plain(each) for key, each in by.items()} for other, by in value.items()}
 
 
 def _some(value: Any) -> Any:
@@ -51,12 +61,15 @@ class Figure(BaseModel):
     methods: list[str] = []
 
 
+Said = Annotated[Value | ByAnother, BeforeValidator(_plain_or_by_another)]
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"))
 
     about: str
-    settings: dict[str, Annotated[Value, BeforeValidator(_plain)]] = {}
-    methods: Annotated[dict[str, dict[str, Annotated[Value, BeforeValidator(_plain)]]], Field(min_length=1)]
+    settings: dict[str, Said] = {}
+    methods: Annotated[dict[str, dict[str, Said]], Field(min_length=1)]
     runs: Annotated[list[dict[str, Annotated[Value | Axis, BeforeValidator(_some)]]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
     paper: str = ""
@@ -127,7 +140,8 @@ class Experiment:
         """Reads the file and checks every run in it with the settings of this machine, `where`.
 
         Settings of `runs` go before a method's, a method's before `settings`. A value "=name" is the value of the
-        setting of that name. Raises DocumentError, a sentence for each thing that is wrong, with its line.
+        setting of that name; in `settings` and methods {name: {value: ...}} is what stands beside that setting's
+        value. Raises DocumentError, a sentence for each thing that is wrong, with its line.
         """
         document = Document.read(path)
         file = document.check(_File)
@@ -141,6 +155,7 @@ class Experiment:
                     hint = "; say it with --data-dir" if "needs data-dir" in line else ""
                     wrong.setdefault(document.wrong(_said_at(line, place, planned, document), f"{line}{hint}"))
             runs.setdefault(planned.key, planned)
+        _note_unused(file, list(runs.values()), document, wrong)
         papers = {"paper": file.paper, "paper-detection": file.paper_detection}
         for key, name in papers.items():
             if name and not (path.parent / name).is_file():
@@ -175,12 +190,9 @@ def _multiplied(
     file: _File, document: Document, wrong: dict[str, None]
 ) -> Iterator[tuple[tuple[str | int, ...], PlannedRun]]:
     """Every run, seed after seed, and the place in the file it comes from; what cannot be one is noted in wrong."""
-    for said in document.lines:
-        if (
-            said[:1] in (("settings",), ("methods",), ("runs",))
-            and "_" in str(said[-1])
-            and said[-1] not in file.methods
-        ):
+    names_down_to = {"settings": 3, "methods": 4, "runs": 3}  # deeper are values that others go with
+    for said in filter(None, document.lines):
+        if len(said) <= names_down_to.get(str(said[0]), 0) and "_" in str(said[-1]) and said[-1] not in file.methods:
             wrong.setdefault(
                 document.wrong(said, f"{said[-1]}: settings are written {str(said[-1]).replace('_', '-')}")
             )
@@ -207,6 +219,18 @@ def _multiplied(
                         wrong.setdefault(document.wrong(place, f"{method}: {error}"))
 
 
+def _note_unused(file: _File, runs: Sequence[PlannedRun], document: Document, wrong: dict[str, None]) -> None:
+    """Notes every value that another setting's value should go with and that no run has."""
+    places: dict[tuple[str, ...], Mapping[str, Value | ByAnother]] = {("settings",): file.settings}
+    places |= {("methods", method): settings for method, settings in file.methods.items()}
+    for place, settings in places.items():
+        seen = [run for run in runs if place[0] == "settings" or run.method == place[1]]
+        for name, said in settings.items():
+            for other, by in said.items() if isinstance(said, dict) else ():
+                for value in set(by) - {run.values.get(other) for run in seen}:
+                    wrong.setdefault(document.wrong((*place, name), f"{name}: no run here has {other}={value!r}"))
+
+
 def _said_at(line: str, place: tuple[str | int, ...], planned: PlannedRun, document: Document) -> tuple[str | int, ...]:
     """Where the file says the setting that a sentence begins with: in `runs`, the method or `settings`."""
     name = line.partition("=")[0].partition(":")[0]
@@ -220,16 +244,32 @@ def _said(name: str) -> str:
     return "the file's `seeds` says it" if name == "seed" else "it is said when the experiment is run"
 
 
-def _resolved(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Every "=name" replaced by the value of that name. Raises ValueError where there is none or it is one itself."""
-    found = dict(values)
+def _resolved(values: Mapping[str, Value | ByAnother]) -> dict[str, Value]:
+    """Every "=name" and {name: {value: ...}} replaced by what it stands for; left out where no value matches.
+
+    Raises ValueError where the setting it names has no value of its own.
+    """
+    own = {name: value for name, value in values.items() if not (isinstance(value, dict) or _refers(value))}
+    found = dict[str, Value]()
     for name, value in values.items():
-        if isinstance(value, str) and value.startswith("="):
-            other = values.get(value[1:])
-            if other is None or (isinstance(other, str) and other.startswith("=")):
-                raise ValueError(f"{name}={value!r}: {value[1:]!r} is no setting with a value of its own here")
-            found[name] = other
+        if isinstance(value, dict):
+            ((other, by),) = value.items()
+        elif _refers(value):
+            other, by = str(value)[1:], {}
+        else:
+            found[name] = value
+            continue
+        if other not in own:
+            raise ValueError(f"{name}={value!r}: {other!r} is no setting with a value of its own here")
+        if not by:
+            found[name] = own[other]
+        elif own[other] in by:
+            found[name] = by[own[other]]
     return found
+
+
+def _refers(value: Value) -> bool:
+    return isinstance(value, str) and value.startswith("=")
 
 
 def _toml(value: Value) -> str:
