@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -79,6 +80,26 @@ def stable(rounds: int) -> AbstractContextManager[Any]:
     return patch(f"{_STRATEGY}.Weights", Held)
 
 
+def falling(power: float) -> AbstractContextManager[Any]:
+    """A smaller step in each weight round: beta / k^power in the k-th, as Robbins and Monro's conditions want it."""
+    weight_rounds = count(1)
+
+    def slower(w: Vector, inner: Vector, losses: Vector, alpha: float, beta: float) -> Vector:
+        return score(w, inner, losses, alpha, beta / next(weight_rounds) ** power)
+
+    return patch(f"{_STRATEGY}.score", slower)
+
+
+def warm(rounds: int) -> AbstractContextManager[Any]:
+    """Equal weights, and one exchange, in so many rounds at first; learned in the weight rounds that are left."""
+
+    class Later(Weights):
+        def learns(self, round_number: int) -> bool:
+            return round_number > rounds and super().learns(round_number)
+
+    return patch(f"{_STRATEGY}.Weights", Later)
+
+
 def anew() -> AbstractContextManager[Any]:
     """With watch: the weight round a turn calls for starts from 1/n for all, carriers or not, as the first one did."""
     turned = FedLAW._turned
@@ -117,6 +138,9 @@ def ranks() -> AbstractContextManager[Any]:
 CANDIDATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "momentum-0.9": partial(momentum, 0.9),
     "stable-3": partial(stable, 3),
+    "beta/k": partial(falling, 1.0),
+    "beta/sqrt(k)": partial(falling, 0.5),
+    "warm-5": partial(warm, 5),
     "watch-anew": anew,
     "normalised": normalised,
     "ranks": ranks,
@@ -142,6 +166,9 @@ def jitter(share: float) -> Iterator[None]:
             stack.enter_context(patch(f"fedlaw_flwr.attacks.{name}.ATTACK", changed))
         yield
 
+
+SCHEDULES = ("beta/k", "beta/sqrt(k)", "warm-5")
+"""Those that change how fast, or from when on, weights are learned."""
 
 ALIKE = ("lie", "min_max", "min_sum", "score_max")
 """Attacks whose colluders all send the same."""
@@ -208,13 +235,15 @@ def wanted(
 ) -> list[Cell]:
     """The runs of a study, each seed in full before the next.
 
-    screen: every defence on some attacks; final: what may become the default on all; jitter: colluders who add noise.
-    defences and attacks, where given, replace the study's own.
+    screen: every defence on some attacks; final: what may become the default on all; jitter: colluders who add noise;
+    schedules: how fast and from when on weights are learned, on the paper's attacks. defences and attacks, where given,
+    replace the study's own.
     """
     studies: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-        "screen": (tuple(dict.fromkeys((*SETTINGS, *CANDIDATES))), _SCREENED),
+        "screen": (tuple(dict.fromkeys(name for name in (*SETTINGS, *CANDIDATES) if name not in SCHEDULES)), _SCREENED),
         "final": (("coalition", "watch", "default"), ("none", *ATTACKS)),
         "jitter": (tuple(JITTERED), ALIKE),
+        "schedules": (SCHEDULES, ("none", "label_flipping", "backdoor", "inverse_gradient", "double", "lie")),
         "table": ((), ()),
     }
     defences, attacks = defences or studies[what][0], attacks or studies[what][1]
@@ -230,15 +259,15 @@ def wanted(
 def main() -> None:
     """Runs what the CSV lacks, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("screen", "final", "jitter", "table"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 for final, 0 1 otherwise")
+    parser.add_argument("what", choices=("screen", "final", "jitter", "schedules", "table"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 1 for screen, jitter; else 0 to 4")
     parser.add_argument("--defences", nargs="+", default=None, help="in place of the study's")
     parser.add_argument("--attacks", nargs="+", default=None, help="in place of the study's")
     parser.add_argument("--engine", choices=ENGINES, default="batched")
     parser.add_argument("--out", type=Path, default=Path("docs/defences.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    seeds = chosen.seeds or ([0, 1, 2, 3, 4] if chosen.what in ("final", "table") else [0, 1])
+    seeds = chosen.seeds or ([0, 1, 2, 3, 4] if chosen.what not in ("screen", "jitter") else [0, 1])
     rows = list(csv.DictReader(chosen.out.open())) if chosen.out.exists() else []
     done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows}
     with chosen.out.open("a", newline="") as out:

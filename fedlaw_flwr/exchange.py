@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.one_line import one_line
 from fedlaw_flwr.patience import OUTAGE, patiently
 from fedlaw_flwr.roster import Silo
 
@@ -18,6 +19,7 @@ Ledger = Callable[[Mapping[str, Any]], None]
 """Where what happened is written: called with one event, a mapping with a `kind`, as it happens."""
 
 _log = logging.getLogger("flwr")
+_SAID = 160  # characters of what a silo says of itself that get into the log
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 # A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
 _STALL = 5.0
@@ -154,14 +156,15 @@ def _push(
 def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None], outcome: Outcome) -> None:
     try:
         if message.has_error():
-            outcome.silent[ask.silo] = f"error {message.error.code}: {_one_line(message.error.reason or 'no reason')}"
+            reason = one_line(message.error.reason or "no reason", _SAID)
+            outcome.silent[ask.silo] = f"error {message.error.code}: {reason}"
             return
         outcome.bytes_up += payload_bytes(message.content)
         receive(ask, message.content)
-    except Rejected as reason:
-        outcome.rejected[ask.silo] = str(reason)
+    except Rejected as refusal:
+        outcome.rejected[ask.silo] = str(refusal)
     except Exception as error:  # decoding happens inside the gate: what it raises is the sender's fault
-        outcome.rejected[ask.silo] = f"its reply cannot be used ({type(error).__name__}: {_one_line(error)})"
+        outcome.rejected[ask.silo] = f"its reply cannot be used ({type(error).__name__}: {one_line(error, _SAID)})"
     else:
         outcome.answered.append(ask.silo)
 
@@ -172,8 +175,3 @@ def _size(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode())
     return len(value) if isinstance(value, bytes) else 8
-
-
-def _one_line(text: object) -> str:
-    """What a silo said, cut, on one line and without control characters: it goes into a log that people read."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)[:1000]).split())[:160]

@@ -13,10 +13,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlaw_flwr.one_line import one_line
+
 SERVER, SILO = 1, 2
 """Node ids: under which the SuperLink speaks, and under which the client does."""
-
-_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def _called(app: ClientApp, message: Message, context: Context, seconds: float) 
     except _Overdue:
         return None, f"it gave no answer within {seconds:g} s"
     except (Exception, SystemExit) as error:  # as Flower does: the silo failed
-        return None, f"it raised {type(error).__name__}: {_one_line(error)}"
+        return None, f"it raised {type(error).__name__}: {one_line(error)}"
     if not isinstance(reply, Message):
         return None, f"it returned {type(reply).__name__} where a Message is expected"
     if reply.has_error():
-        return None, f"it replied error {reply.error.code}: {_one_line(reply.error.reason)}"
+        return None, f"it replied error {reply.error.code}: {one_line(reply.error.reason) or 'no reason given'}"
     return reply, ""
 
 
@@ -94,7 +94,3 @@ def _at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:_SHOWN] or "no reason given"

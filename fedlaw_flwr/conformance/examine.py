@@ -1,11 +1,11 @@
 """Every check of the kit in order, and the examination that makes them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedlaw_flwr.conformance import constancy, messages, others, reply, training
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
-from fedlaw_flwr.findings import Finding, note, wrong
+from fedlaw_flwr.findings import Finding, in_order, wrong
 from fedlaw_flwr.gate import Rejected
 
 
@@ -65,18 +65,11 @@ def examine(probe: Probe) -> Iterator[Finding]:
 
     The client conforms to docs/protocol.md where no finding is "wrong". What the client raises is a finding, too.
     """
-    failed, left = set[str](), list[str]()
-    for check in CHECKS:
-        if failed.intersection(check.needs):
-            failed.add(check.name)
-            left.append(check.name)
-            continue
-        try:
-            finding = check.run(probe)
-        except (NoAnswer, Rejected) as reason:
-            finding = wrong(f"a message that asks no more than the first gets no usable reply: {reason}")
-        if finding.kind == "wrong":
-            failed.add(check.name)
-        yield replace(finding, check=check.name)
-    if left:
-        yield note(f"not looked at until that is mended: {', '.join(left)}")
+    return in_order(CHECKS, lambda check: [_made(check, probe)])
+
+
+def _made(check: Check, probe: Probe) -> Finding:
+    try:
+        return check.run(probe)
+    except (NoAnswer, Rejected) as reason:
+        return wrong(f"a message that asks no more than the first gets no usable reply: {reason}")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from fedlaw_flwr.findings import Finding, note, ok, wrong
+from fedlaw_flwr.findings import Finding, in_order, ok, wrong
+from fedlaw_flwr.one_line import one_line
 from fedlaw_flwr.silo.checks.examples import examples
 from fedlaw_flwr.silo.checks.leaving import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.loss import gradient, loss, mean, outputs, pairs
@@ -94,7 +95,8 @@ def look(
             yield from (replace(finding, check="loads") for finding in task)
             return
         yield replace(ok(f"{reference} is a task, {task.name!r}"), check="loads")
-        yield from _look(Trial(task, source, lr, batch_size, local_epochs, seed))
+        trial = Trial(task, source, lr, batch_size, local_epochs, seed)
+        yield from in_order(CHECKS, lambda check: _made(check, trial))
     finally:
         torch.set_num_threads(threads)
 
@@ -127,24 +129,11 @@ def _load(source: Source) -> SiloTask | list[Finding]:
     return task
 
 
-def _look(trial: Trial) -> Iterator[Finding]:
-    """The findings of every check whose needs are met; at the end, which were not made."""
-    failed, left = set[str](), list[str]()
-    for check in CHECKS:
-        if failed.intersection(check.needs):
-            failed.add(check.name)
-            left.append(check.name)
-            continue
-        try:
-            for finding in check.run(trial):
-                if finding.kind == "wrong":
-                    failed.add(check.name)
-                yield replace(finding, check=check.name)
-        except Exception as error:  # the institution's code may raise anything
-            failed.add(check.name)
-            yield Finding("wrong", _said(error, trial.source), check.name)
-    if left:
-        yield note(f"not looked at until that is mended: {', '.join(left)}")
+def _made(check: Check, trial: Trial) -> Iterator[Finding]:
+    try:
+        yield from check.run(trial)
+    except Exception as error:  # the institution's code may raise anything
+        yield wrong(_said(error, trial.source))
 
 
 def _said(error: Exception, source: Source) -> str:
@@ -152,14 +141,9 @@ def _said(error: Exception, source: Source) -> str:
     package = source.reference.partition(":")[0].partition(".")[0]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _belongs(frame.filename, package)]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {_line(error)}{where}"
+    return f"{type(error).__name__}: {one_line(error)}{where}"
 
 
 def _belongs(filename: str, package: str) -> bool:
     """Whether this file is one of the package's, or the module itself."""
     return package in Path(filename).with_suffix("").parts
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 400 else f"{text[:400]} ..."
