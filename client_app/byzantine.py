@@ -107,6 +107,7 @@ def forged(
             shared_rng=seeding.generator(settings.seed, "coalition"),
             coalition=coalition,
             global_parameter=settings.global_parameter,
+            lie_over=settings.lie_over,
         )
     )
     if forgery.silent:

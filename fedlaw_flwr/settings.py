@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fedlaw_flwr.attacks import load_attack
 from fedlaw_flwr.attacks.global_parameter import READINGS
+from fedlaw_flwr.attacks.lie import OVER
 from fedlaw_flwr.attacks.plan import AttackPlan
 from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
@@ -82,6 +83,7 @@ class Settings(BaseModel):
     byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
     knowledge: Annotated[Text, _one_of("colluders", "omniscient")] = "colluders"
     global_parameter: Annotated[Text, _one_of(*READINGS)] = "replaced"
+    lie_over: Annotated[Text, _one_of(*OVER)] = "updates"
     poison_loss: Annotated[Text, _one_of("poisoned", "own")] = "poisoned"
     drills: Text = ""
     # the honest silo

@@ -123,6 +123,15 @@ def test_perturbed_is_the_model_received_and_the_same_noise(attack):
     assert added.loss == alone.loss == 2
 
 
+def test_lie_over_parameters_is_mean_and_deviation_of_what_was_trained():
+    theta, g = frozen([1.0, 2.0, 3.0]), G
+    psi = theta - 0.1 * g
+    z = z_max(10, len(g))
+    assert z > 0
+    answer = forged("lie", theta=theta, lie_over="parameters")
+    np.testing.assert_allclose(theta - 0.1 * answer.update, psi.mean(axis=0) + z * psi.std(axis=0), atol=1e-12)
+
+
 def test_what_colluders_share_is_computed_once_and_none_of_them_can_change_it():
     shared = situation().coalition()
     assert shared.mean is shared.mean and shared.deviation is shared.deviation

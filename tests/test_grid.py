@@ -180,12 +180,14 @@ def test_mnist_core_is_what_was_promised():
     true_labels = "FedLAW, Algorithm 1, true labels"
     double = [run for run in core.runs if run.values["attack"] == "double"]
     assert {run.method for run in double if run.values["global-parameter"] == "perturbed"} == set(methods)
+    lie = [run for run in core.runs if run.values["attack"] == "lie"]
+    assert {run.method for run in lie if run.values["lie-over"] == "parameters"} == set(methods)
     assert at_40 == {
         *((method, attack) for method in methods for attack in attacks),
         *((true_labels, attack) for attack in ("label_flipping", "backdoor")),
         ("ideal", "label_flipping"),
     }
-    assert all(run.values.get("knowledge") == "omniscient" for run in core.runs if run.values["attack"] == "lie")
+    assert all(run.values.get("knowledge") == "omniscient" for run in lie)
     others = {(run.method, run.values["attack"], run.values["byzantine"]) for run in core.runs} - {
         (*x, 0.4) for x in at_40
     }

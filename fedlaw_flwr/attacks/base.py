@@ -59,7 +59,8 @@ class Situation:
     rng: np.random.Generator  # of this silo, round and exchange alone
     shared_rng: np.random.Generator  # starts the same for every member in every exchange of a run
     coalition: Callable[[], Coalition]  # computed when first called
-    global_parameter: str = "replaced"  # the setting of that name: what this attack sends
+    global_parameter: str = "replaced"  # the settings of these names: what the attacks send
+    lie_over: str = "updates"
 
     def honestly(self) -> "Forgery":
         """What its training gave, unchanged."""

@@ -20,19 +20,24 @@ def z_max(n: int, m: int) -> float:
     return max(0.0, NormalDist().inv_cdf((n - m - s) / (n - m)))
 
 
+OVER = ("updates", "parameters")
+"""What mean and deviation are of: the updates g, or the parameters psi = theta - alpha g, which turns the deviation."""
+
+
 def forge(situation: Situation) -> Forgery:
     """mu + z sigma, coordinate by coordinate, and its own honest loss (FedLAW, I.1; Baruch et al. 2019).
 
     mu and sigma are mean and standard deviation (1/m, not 1/(m-1)) over the coalition's honest updates g, as Baruch
-    et al. have only the attackers' own; FedLAW takes them over all clients of the round. The sign is FedLAW's, where
-    Baruch et al.'s code subtracts: for a fixed sign of sigma it does not matter which, as it pushes some coordinates
-    up the loss and some down.
+    et al. have only the attackers' own; FedLAW takes them over all clients of the round. Where the setting lie-over is
+    parameters they are of the psi these silos trained, so that the update sent is mu - z sigma of their g. Which of
+    the two pushes the more harmful way depends on the net: see docs/results.md.
     """
     if not situation.wants_update:
         return situation.honestly()
     coalition = situation.coalition()
     z = z_max(situation.num_silos, len(situation.members))
-    return Forgery(coalition.mean + z * coalition.deviation, situation.loss)
+    sign = 1 if situation.lie_over == "updates" else -1
+    return Forgery(coalition.mean + sign * z * coalition.deviation, situation.loss)
 
 
 ATTACK = Attack(
