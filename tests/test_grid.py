@@ -23,10 +23,10 @@ from fedlaw_flwr.cli import app
 from fedlaw_flwr.document import DocumentError
 from fedlaw_flwr.runs.verdict import verdict
 from fedlaw_flwr.settings import Settings, parsed
-from fedlaw_flwr.studies import command, several, worker
+from fedlaw_flwr.studies import command, drawing, several, worker
 from fedlaw_flwr.studies.curves import Point, points_of, read_points, write_points
 from fedlaw_flwr.studies.drawing import draw_all
-from fedlaw_flwr.studies.plan import Experiment, PlannedRun
+from fedlaw_flwr.studies.plan import Experiment, Figure, PlannedRun
 from fedlaw_flwr.studies.several import run_several
 from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, read_paper
 from fedlaw_flwr.studies.table import FIELDS, TableError, found_elsewhere, opened, read_rows
@@ -558,19 +558,40 @@ def test_the_figures_a_file_asks_for_are_drawn_the_same_each_time(done, tmp_path
 
 
 def test_attackers_are_red_and_accuracy_is_the_mean_over_seeds(done):
-    from matplotlib.figure import Figure
-
-    from fedlaw_flwr.studies import drawing
+    from matplotlib.figure import Figure as Canvas
 
     plan = Experiment.read(done[0] / "small.yaml", {})
     curves = [(run, read_points(done[0] / "results" / "small" / f"{run.name}.csv")) for run in plan.runs]
     chosen = [each for each in curves if each[0].method == "FedLAW" and each[0].values["attack"] == "label_flipping"]
-    axes = Figure().subplots()
-    drawing._weights(axes, chosen, plan.figures[0])
+    axes = Canvas().subplots()
+    (lines,) = drawing.lines_of(Figure(kind="accuracy"), chosen).values()
+    drawing._weights(axes, lines, plan.figures[0])
     hostile = [number for number, line in enumerate(axes.get_lines()) if line.get_color() == drawing._ATTACKER]
     assert hostile == sorted(chosen[0][0].settings({}).attack_plan().attackers)
-    axes = Figure().subplots()
-    drawing._accuracy(axes, chosen, plan.figures[1])
+    axes = Canvas().subplots()
+    drawing._accuracy(axes, lines, plan.figures[1])
     (line,) = axes.get_lines()
     ends = [100 * points[-1].accuracy for _, points in chosen]
     assert line.get_ydata()[-1] == pytest.approx(mean(ends))
+
+
+def test_what_differs_in_more_than_the_seed_is_a_line_of_its_own_and_a_name_has_one_colour(tmp_path):
+    lie = "  - {attack: lie, byzantine: 2, knowledge: [colluders, omniscient]}"
+    silencing = "  - {attack: silencing, byzantine: 2, method: FedAVG}"
+    text = SMALL.replace("runs:", f"runs:\n{silencing}").replace("seeds:", f"{lie}\nseeds:")
+    plan = read(tmp_path, text)
+    panels = drawing.lines_of(Figure(kind="accuracy", panels=["attack"]), [(run, []) for run in plan.runs])
+    names = {title: [line.name for line in lines] for title, lines in panels.items()}
+    assert names["attack silencing"] == ["FedAVG"] and names["attack label_flipping"] == ["FedLAW", "FedAVG"]
+    both = [f"{method}, knowledge {whose}" for whose in ("colluders", "omniscient") for method in ("FedLAW", "FedAVG")]
+    assert names["attack lie"] == both
+    assert all(len(line.curves) == 2 for lines in panels.values() for line in lines)  # the seeds
+    style = {(line.name, line.colour, line.dashes) for lines in panels.values() for line in lines}
+    assert len(style) == len({name for name, *_ in style}) == 6
+    text = SMALL.replace("byzantine: 2}", "byzantine: [2, 3]}")
+    sweep = Figure(kind="sweep", over="byzantine", panels=["attack"])
+    for lines in drawing.lines_of(sweep, [(run, []) for run in read(tmp_path, text).runs]).values():
+        assert [(line.name, len(line.curves)) for line in lines] == [
+            ("FedLAW", 4),
+            ("FedAVG", 4),
+        ]  # max-byzantine follows

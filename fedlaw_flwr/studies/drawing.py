@@ -1,6 +1,7 @@
 """The pictures an experiment file asks for, from its curves: accuracy, communication, weights, sweeps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 _ATTACKER, _HONEST = "#b3261e", "#1f5fa8"
 
 Curve = tuple[PlannedRun, Sequence[Point]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is drawn as one: the runs of a method that differ in the seed alone (in a sweep, and in what it is over)."""
+
+    name: str
+    colour: str
+    dashes: str
+    curves: Sequence[Curve]
 
 
 def draw_all(experiment: Experiment, rows: Sequence[Row], curves: Path, into: Path) -> list[Path]:
@@ -44,13 +55,13 @@ def _draw(figure: Figure, curves: Sequence[Curve], path: Path) -> None:
     with report_extra():
         import matplotlib
         from matplotlib.figure import Figure as Canvas
-    panels = _panels(figure.panels, curves)
+    panels = lines_of(figure, curves)
     columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    rows = -(-len(panels) // columns)
     draw = _DRAWN[figure.kind]
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(3.4 * columns + 1, 2.9 * lines + 0.4), layout="constrained", facecolor="white")
-        all_axes = canvas.subplots(lines, columns, squeeze=False).ravel()
+        canvas = Canvas(figsize=(3.4 * columns + 1, 2.9 * rows + 0.4), layout="constrained", facecolor="white")
+        all_axes = canvas.subplots(rows, columns, squeeze=False).ravel()
         for axes, (label, own) in zip(all_axes, panels.items(), strict=False):
             draw(axes, own, figure)
             axes.set_title(label)
@@ -67,52 +78,66 @@ def _draw(figure: Figure, curves: Sequence[Curve], path: Path) -> None:
         write(canvas, path, "svg")
 
 
-def _panels(names: Sequence[str], curves: Sequence[Curve]) -> dict[str, list[Curve]]:
-    """The curves by what they have in the panels' settings; `method` and `seed` may be panels too."""
+def lines_of(figure: Figure, curves: Sequence[Curve]) -> dict[str, list[Line]]:
+    """The lines of every panel, by its title; a name has one colour in all. Method and seed may be panels too."""
     panels: dict[str, list[Curve]] = {}
     for planned, points in curves:
         values = {**planned.values, "method": planned.method, "seed": planned.seed}
-        label = ", ".join(f"{name} {values.get(name, '')}" for name in names)
-        panels.setdefault(label, []).append((planned, points))
-    return panels
+        title = ", ".join(f"{name} {values.get(name, '')}" for name in figure.panels)
+        panels.setdefault(title, []).append((planned, points))
+    named = {title: _by_name(own, figure.over) for title, own in panels.items()}
+    names = list(dict.fromkeys(name for own in named.values() for name in own))
+    style = {name: (LINES[i % len(LINES)], DASHES[i % len(DASHES)]) for i, name in enumerate(names)}
+    return {title: [Line(name, *style[name], each) for name, each in own.items()] for title, own in named.items()}
 
 
-def _by_method(curves: Sequence[Curve]) -> Iterator[tuple[str, str, str, list[Curve]]]:
-    """Every method with its colour, its dashes and its curves, one for each seed and choice of what is no panel."""
-    methods: dict[str, list[Curve]] = {}
+def _by_name(curves: Sequence[Curve], over: str) -> dict[str, list[Curve]]:
+    """The curves of a panel by method and, where runs of a method differ in more than the seed, by that as well.
+
+    What follows the setting of a sweep, and so differs only where that does, is no difference.
+    """
+    alike: dict[tuple[str, Any], list[PlannedRun]] = {}
+    for planned, _ in curves:
+        alike.setdefault((planned.method, planned.values.get(over)), []).append(planned)
+    names: dict[str, list[Curve]] = {}
     for planned, points in curves:
-        methods.setdefault(planned.method, []).append((planned, points))
-    for i, (method, own) in enumerate(methods.items()):
-        yield method, LINES[i % len(LINES)], DASHES[i % len(DASHES)], own
+        others = alike[planned.method, planned.values.get(over)]
+        differing = [
+            f"{key} {value}"
+            for key, value in sorted(planned.values.items())
+            if key != over and any(other.values.get(key) != value for other in others)
+        ]
+        names.setdefault(", ".join([planned.method, *differing]), []).append((planned, points))
+    return names
 
 
-def _accuracy(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+def _accuracy(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
     """Mean over seeds, and a band of one deviation, over rounds; over exchanges, which runs differ in, a line a run."""
     over = "exchanges" if figure.kind == "exchanges" else "round"
-    for method, colour, dashes, own in _by_method(curves):
-        shared = [[point for point in points if point.accuracy is not None] for _, points in own]
+    for drawn in lines:
+        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes}
+        shared = [[point for point in points if point.accuracy is not None] for _, points in drawn.curves]
         length = min(map(len, shared))
         if not length:
             continue
         if over == "exchanges" and len({tuple(point.exchanges for point in points) for points in shared}) > 1:
             for number, points in enumerate(shared):
                 x, y = [point.exchanges for point in points], [100 * (point.accuracy or 0.0) for point in points]
-                label = None if number else method
-                axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.0, alpha=0.7, label=label)
+                axes.plot(x, y, **style, linewidth=1.0, alpha=0.7, label=None if number else drawn.name)
             continue
         x = [getattr(point, over) for point in shared[0][:length]]
         percent = 100 * np.array([[point.accuracy for point in points[:length]] for points in shared], dtype=float)
         centre = percent.mean(0)
-        axes.plot(x, centre, color=colour, linestyle=dashes, linewidth=1.3, label=method)
+        axes.plot(x, centre, **style, linewidth=1.3, label=drawn.name)
         if len(percent) > 1:
             spread = percent.std(0, ddof=1)
-            axes.fill_between(x, centre - spread, centre + spread, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(x, centre - spread, centre + spread, color=drawn.colour, alpha=0.15, linewidth=0)
     axes.set(ylim=(0, 100), xlabel="exchanges" if over == "exchanges" else "round", ylabel="test accuracy, %")
 
 
-def _weights(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+def _weights(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
     """Every silo's weight in the first run of the panel, attackers red."""
-    planned, points = curves[0]
+    planned, points = lines[0].curves[0]
     attackers = planned.attackers()
     given = [point for point in points if point.weights]
     for silo in range(max((len(point.weights) for point in given), default=0)):
@@ -129,39 +154,45 @@ def _weights(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
     axes.set(xlabel="round", ylabel="weight")
 
 
-def _attackers(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
+def _attackers(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
     """The mean weight of an attacker over rounds, on a log scale; 0 is drawn at the floor."""
     floor = EXCLUDED_AT / 10
-    for method, colour, dashes, own in _by_method(curves):
-        for number, (planned, points) in enumerate(own):
+    for drawn in lines:
+        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes}
+        for number, (planned, points) in enumerate(drawn.curves):
             count = len(planned.attackers()) or 1
             given = [(point.round, max(floor, point.mass / count)) for point in points if point.mass is not None]
             if given:
-                label = method if number == 0 else None
-                axes.plot(*zip(*given, strict=True), color=colour, linestyle=dashes, linewidth=1.2, label=label)
+                label = drawn.name if number == 0 else None
+                axes.plot(*zip(*given, strict=True), **style, linewidth=1.2, label=label)
     axes.axhline(EXCLUDED_AT, color="#888888", linewidth=0.8)
     axes.set(yscale="log", xlabel="round", ylabel="mean weight of an attacker")
 
 
-def _sweep(axes: "Axes", curves: Sequence[Curve], figure: Figure) -> None:
-    """The last accuracy over one setting: mean and deviation over what else differs, seeds above all."""
-    given = {planned.values[figure.over] for planned, _ in curves if figure.over in planned.values}
+def _sweep(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
+    """The last validation accuracy, since a sweep is there to choose by, over one setting: mean and deviation."""
+    runs = [planned for drawn in lines for planned, _ in drawn.curves]
+    given = {planned.values[figure.over] for planned in runs if figure.over in planned.values}
     steps = sorted(given, key=lambda value: (isinstance(value, str), value))
-    for method, colour, dashes, own in _by_method(curves):
+    for drawn in lines:
         found: dict[int, list[float]] = {}
-        for planned, points in own:
-            last = next((point.accuracy for point in reversed(points) if point.accuracy is not None), None)
+        for planned, points in drawn.curves:
+            validated = (point.validation_accuracy for point in reversed(points))
+            last = next((value for value in validated if value is not None), None)
             if last is not None and figure.over in planned.values:
                 found.setdefault(steps.index(planned.values[figure.over]), []).append(100 * last)
+        if not found:
+            continue
         x = sorted(found)
         y = [mean(found[at]) for at in x]
         spread = [stdev(found[at]) if len(found[at]) > 1 else 0.0 for at in x]
-        axes.errorbar(x, y, spread, color=colour, linestyle=dashes, marker="o", markersize=3, label=method, capsize=2)
+        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes, "label": drawn.name}
+        axes.errorbar(x, y, spread, **style, marker="o", markersize=3, capsize=2)
     axes.set_xticks(range(len(steps)), [f"{value}" for value in steps])
-    axes.set(xlabel=figure.over, ylabel="test accuracy, %")
+    axes.set(xlabel=figure.over, ylabel="validation accuracy, %")
 
 
-_DRAWN: Mapping[str, Callable[["Axes", Sequence[Curve], Figure], None]] = {
+_DRAWN: Mapping[str, Callable[["Axes", Sequence[Line], Figure], None]] = {
     "accuracy": _accuracy,
     "exchanges": _accuracy,
     "weights": _weights,

@@ -49,8 +49,8 @@ def _some(value: Any) -> Any:
 class Figure(BaseModel):
     """One picture. accuracy: over rounds; exchanges: over communication rounds, an exchange each (the paper's Figure
     8); weights: every silo's over rounds (Figures 1 and 4); attackers: their mean weight over rounds (Figure 9);
-    sweep: the last accuracy over the setting that `over` names (Table 2). panels: the settings a panel each; methods:
-    those drawn, all if empty."""
+    sweep: the last validation accuracy over the setting that `over` names (Table 2). panels: the settings a panel
+    each; methods: those drawn, all if empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
