@@ -1,13 +1,15 @@
 """The tables of docs/results.md from results/: `python -m benchmarks.results` puts them in, and changes nothing else.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`: the experiment's common settings, then a line a cell.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`: the settings the experiment's runs share, those of each
+method, then a line a cell.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedlaw_flwr.studies.plan import Experiment
-from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown
+from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, own_settings
 from fedlaw_flwr.studies.table import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,10 +27,15 @@ def _table(name: str) -> str:
     experiment = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
     rows = read_rows(ROOT / "results" / f"{name}.csv")
     cells = cells_of(experiment, rows)
-    settings = ", ".join(f"`{key}={value}`" for key, value in common_settings(experiment).items())
+    settings = _listed(common_settings(experiment))
+    methods = "; ".join(f"{method}: {_listed(own)}" for method, own in own_settings(experiment).items() if own)
     made_by = "; ".join(sorted({row["made_by"] for row in rows}))
     done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by})"
-    return f"\n{done}; all with {settings}.\n\n{markdown(experiment, cells)}\n\n"
+    return f"\n{done}; all with {settings}. {methods}.\n\n{markdown(experiment, cells)}\n\n"
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"`{key}={value}`" for key, value in settings.items())
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from fedlaw_flwr.studies.curves import Point, points_of, read_points, write_poin
 from fedlaw_flwr.studies.drawing import draw_all
 from fedlaw_flwr.studies.plan import Experiment, Figure, PlannedRun
 from fedlaw_flwr.studies.several import run_several
-from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, read_paper
+from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, own_settings, read_paper, write_summary
 from fedlaw_flwr.studies.table import FIELDS, TableError, found_elsewhere, opened, read_rows
 from fedlaw_flwr.studies.worker import Place
 
@@ -482,6 +482,13 @@ def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path)
     assert common_settings(plan)["task"] == "digits" and "attack" not in common_settings(plan)
     other_rows = [{**row, "accuracy": "nan" if row["seed"] == "1" else row["accuracy"], "failed": "no"} for row in rows]
     assert all((cell.seeds, cell.stuck) == ((0,), 1) for cell in cells_of(plan, other_rows))
+    assert own_settings(plan)["FedAVG"] == {"strategy": "fedavg"}
+    held = [{**row, "held": "2" if row["seed"] == "1" else "0", "precision": "0.5"} for row in rows]
+    assert "| FedAVG | 0 1 (2 rounds held) |" in markdown(plan, cells_of(plan, held))
+    assert {cell.method: cell.detection for cell in cells_of(plan, held)} == {
+        "FedLAW": {"precision": 0.5},
+        "FedAVG": {},
+    }
     one = cells_of(plan, [row for row in rows if row["seed"] == "0"])
     assert all(cell.deviation is None and cell.seeds == (0,) for cell in one)
 
@@ -531,13 +538,25 @@ def test_a_run_in_which_an_honest_silo_failed_is_no_result():
 
 
 def test_a_method_whose_name_begins_with_the_papers_stands_beside_its_value(tmp_path):
-    text = (ROOT / "experiments" / "mnist-core.yaml").read_text()
     plan = Experiment.read(ROOT / "experiments" / "mnist-core.yaml", {"data-dir": str(tmp_path)})
-    run = next(run for run in plan.runs if run.method == "FedLAW, Algorithm 1" and run.values["attack"] == "lie")
-    row = {**dict.fromkeys(FIELDS, ""), "method": run.method, "settings": run.text, "task": "mnist", "q": "0.9",
-           "attack": "lie", "byzantine": "0.4", "seed": "0", "accuracy": "0.5"}  # fmt: skip
-    (cell,) = cells_of(plan, [row])
-    assert (cell.paper, cell.paper_detection) == (70.1, {}) and "trained" in text
+    rows = [
+        {**dict.fromkeys(FIELDS, ""), "method": run.method, "settings": run.text, "task": "mnist", "q": "0.9",
+         "attack": run.values["attack"], "byzantine": "0.4", "seed": "0", "accuracy": "0.5"}
+        for run in plan.runs
+        if run.method == "FedLAW, Algorithm 1" and run.values["byzantine"] == 0.4
+    ]  # fmt: skip
+    cells = {cell.axes["attack"]: cell for cell in cells_of(plan, rows)}
+    assert (cells["lie"].paper, cells["lie"].paper_detection) == (70.1, {})  # the paper's Table 7 has no LIE
+    theirs = {"precision": 0.921, "recall": 0.948, "f1": 0.934, "detection_accuracy": 0.946}
+    assert (cells["label_flipping"].paper, cells["label_flipping"].paper_detection) == (87.45, theirs)
+
+
+def test_every_committed_summary_is_that_of_its_rows(tmp_path):
+    for path in sorted((ROOT / "results").glob("*-summary.csv")):
+        name = path.stem.removesuffix("-summary")
+        plan = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
+        write_summary(cells_of(plan, read_rows(path.with_name(f"{name}.csv"))), tmp_path / path.name)
+        assert (tmp_path / path.name).read_text() == path.read_text(), f"fedlaw grid experiments/{name}.yaml --show"
 
 
 def test_a_curve_is_read_back_as_it_was_written(tmp_path):

@@ -18,8 +18,9 @@ class Cell:
     """One method under one choice of every axis. Accuracies in per cent; deviation over seeds (n - 1), None for one.
 
     paper, paper_deviation: the paper's value; None where it has none. detection: mean of each of DETECTION, empty for a
-    rule without weights; paper_detection: the paper's, of FedLAW alone. stuck: in how many runs no round moved the
-    model. A method's name up to a comma is the paper's: "CClip, tau 0.1" stands beside its CClip.
+    rule without weights and for FedAvg, which excludes nobody; paper_detection: the paper's, of FedLAW alone. stuck: in
+    how many runs no round moved the model; held: the most rounds of a run in which it stayed where it was. A method's
+    name up to a comma is the paper's: "CClip, tau 0.1" stands beside its CClip.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Cell:
     mass: float | None
     attack_success: float | None
     stuck: int
+    held: int
     settings: str
 
     @property
@@ -49,6 +51,7 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
     found = {(row["method"], row["settings"]): row for row in rows}
     grouped: dict[tuple[str, str], list[Row]] = {}
     axes: dict[tuple[str, str], dict[str, str]] = {}
+    excludes: dict[tuple[str, str], bool] = {}
     for planned in experiment.runs:
         row = found.get(planned.key)
         if row is None or not _is_finite(row["accuracy"]):
@@ -57,7 +60,8 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
         key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
         grouped.setdefault(key, []).append(row)
         axes[key] = {axis: f"{values[axis]}" for axis in experiment.axes if axis in values}
-    return [_cell(key, axes[key], rows_of, paper, detection) for key, rows_of in grouped.items()]
+        excludes[key] = values.get("strategy") != "fedavg"
+    return [_cell(key, axes[key], rows_of, paper, detection, excludes[key]) for key, rows_of in grouped.items()]
 
 
 def _cell(
@@ -66,6 +70,7 @@ def _cell(
     rows: Sequence[Row],
     paper: Mapping[tuple[str, ...], tuple[float, float]],
     detection: Mapping[tuple[str, ...], Mapping[str, float]],
+    excludes: bool,
 ) -> Cell:
     method, first = key[0], rows[0]
     accuracies = [100 * float(row["accuracy"]) for row in rows]
@@ -81,11 +86,12 @@ def _cell(
         validation=_mean(rows, "validation_accuracy", 100),
         paper=theirs and theirs[0],
         paper_deviation=theirs and theirs[1],
-        detection={name: value for name in DETECTION if (value := _mean(rows, name)) is not None},
+        detection={name: value for name in DETECTION if excludes and (value := _mean(rows, name)) is not None},
         paper_detection=detection.get(place, {}) if name == "FedLAW" else {},
         mass=_mean(rows, "mass_on_attackers", 100),
         attack_success=_mean(rows, "attack_success", 100),
         stuck=sum(bool(row["failed"]) for row in rows),
+        held=max(int(row["held"] or 0) for row in rows),
         settings=first["settings"],
     )
 
@@ -136,7 +142,7 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for cell in cells:
         line = [*(cell.axes.get(axis, "") for axis in axes), cell.method]
-        line.append(" ".join(map(str, cell.seeds)) + (f" ({cell.stuck} never moved)" if cell.stuck else ""))
+        line.append(" ".join([*map(str, cell.seeds), *_marks(cell)]))
         line += [_with(cell.validation, None), _with(cell.accuracy, cell.deviation)]
         if theirs:
             line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
@@ -144,6 +150,26 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
         line.append("" if cell.mass is None else f"{cell.mass:.1f} %")
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
+
+
+def _marks(cell: Cell) -> list[str]:
+    """What a reader must know of the runs before trusting their figures."""
+    marks = [f"({cell.stuck} never moved)"] if cell.stuck else []
+    return [*marks, *([f"({cell.held} rounds held)"] if cell.held and not cell.stuck else [])]
+
+
+def own_settings(experiment: Experiment) -> dict[str, dict[str, object]]:
+    """What every run of a method has alike and the experiment's runs have not: what its name stands for."""
+    common = common_settings(experiment)
+    own: dict[str, dict[str, object]] = {}
+    for method in experiment.methods:
+        values = [planned.values for planned in experiment.runs if planned.method == method]
+        own[method] = {
+            name: value
+            for name, value in (values[0] if values else {}).items()
+            if name not in (*common, *experiment.axes) and all(other.get(name) == value for other in values)
+        }
+    return own
 
 
 def common_settings(experiment: Experiment) -> dict[str, object]:
