@@ -276,10 +276,11 @@ def main() -> None:
             writer.writeheader()
         for cell in wanted(chosen.what, seeds, chosen.defences, chosen.attacks):
             if cell not in done:
-                found = one(cell, chosen.engine)
-                writer.writerows(found)
+                for row in one(cell, chosen.engine):
+                    if (known := (*cell[:3], row["defence"], cell[4])) not in done:
+                        writer.writerow(row)
+                        done.add(known)
                 out.flush()
-                done |= {(*cell[:3], row["defence"], cell[4]) for row in found}
     print(table(list(csv.DictReader(chosen.out.open())), seeds))
 
 
