@@ -45,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fedavg": {"strategy": "fedavg"},
     "ideal": {"strategy": "ideal"},
     "watch-anew": _WATCH,
+    "warm-5": {"warm-rounds": 5},
 }
 """What each defence sets."""
 
@@ -90,16 +91,6 @@ def falling(power: float) -> AbstractContextManager[Any]:
     return patch(f"{_STRATEGY}.score", slower)
 
 
-def warm(rounds: int) -> AbstractContextManager[Any]:
-    """Equal weights, and one exchange, in so many rounds at first; learned in the weight rounds that are left."""
-
-    class Later(Weights):
-        def learns(self, round_number: int) -> bool:
-            return round_number > rounds and super().learns(round_number)
-
-    return patch(f"{_STRATEGY}.Weights", Later)
-
-
 def anew() -> AbstractContextManager[Any]:
     """With watch: the weight round a turn calls for starts from 1/n for all, carriers or not, as the first one did."""
     turned = FedLAW._turned
@@ -140,7 +131,6 @@ CANDIDATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "stable-3": partial(stable, 3),
     "beta/k": partial(falling, 1.0),
     "beta/sqrt(k)": partial(falling, 0.5),
-    "warm-5": partial(warm, 5),
     "watch-anew": anew,
     "normalised": normalised,
     "ranks": ranks,

@@ -110,6 +110,7 @@ class Settings(BaseModel):
     s_start: Annotated[Whole, Field(ge=0)] = 0
     weight_rounds: Annotated[Whole, Field(ge=-1)] = 20
     refresh_every: Annotated[Whole, Field(ge=0)] = 0
+    warm_rounds: Annotated[Whole, Field(ge=0)] = 0
     clip: str | float = "rank"
     loss_filter: Flag = True
     loss_fence: Annotated[Real, Field(ge=0)] = 3.0
@@ -203,7 +204,7 @@ class Settings(BaseModel):
                     f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
                 )
                 raise ValueError(f"s-start={self.s_start}: {allowed}; 0 is off")
-            if self.s_start and self.weight_rounds < 2:
+            if self.s_start and self.weight_rounds - self.warm_rounds < 2:
                 raise ValueError(
                     f"s-start={self.s_start}, weight-rounds={self.weight_rounds}: s is lowered over the weight rounds, "
                     "2 or more"
@@ -218,6 +219,11 @@ class Settings(BaseModel):
         if self.memory and self.variant == "bsum":
             raise ValueError(
                 f"memory={self.memory}: variant='bsum' goes by the losses of one round alone; leave memory at 0"
+            )
+        if self.warm_rounds and 0 <= self.weight_rounds <= self.warm_rounds:
+            raise ValueError(
+                f"warm-rounds={self.warm_rounds}: of weight-rounds={self.weight_rounds} these are the first, with "
+                "equal weights, and one at least is left to learn them; 0 is off"
             )
         if self.weight_rounds == 0 and self.refresh_every == 0 and self.strategy == "fedlaw":
             raise ValueError(

@@ -125,4 +125,10 @@ def test_s_start_lies_between_s_and_all_silos():
         Settings.read({"s-start": 15})
     with pytest.raises(SettingsError, match="s is lowered over the weight rounds"):
         Settings.read({"s-start": 20, "weight-rounds": -1})
+    with pytest.raises(
+        SettingsError, match=r"^warm-rounds=4: of weight-rounds=4 these are the first, with equal weights"
+    ):
+        Settings.read({"warm-rounds": 4, "weight-rounds": 4})
+    with pytest.raises(SettingsError, match=r"^s-start=20, weight-rounds=3"):
+        Settings.read({"s-start": 20, "weight-rounds": 3, "warm-rounds": 2})
     assert Settings.read({"s-start": 20}).s_start == 20

@@ -171,6 +171,15 @@ def test_with_s_start_fewer_and_fewer_silos_carry_weight_until_s_do():
     assert max(rounds[0]["weights"]) == pytest.approx(12 / 88) and max(rounds[2]["weights"]) == pytest.approx(12 / 66)
 
 
+def test_in_warm_rounds_weights_are_equal_and_one_exchange_is_made():
+    _, _, rounds, grid = run(eight(), rounds=5, weight_rounds=4, warm_rounds=2, max_byzantine=2)
+    assert [event["phase"] for event in rounds] == ["held", "held", "learned", "learned", "held"]
+    assert [bool(grid.asked(k, 2)) for k in range(1, 6)] == [False, False, True, True, False]
+    for event in rounds[:2]:
+        assert not event.get("reason") and event["weights"] == pytest.approx([1 / 8] * 8)
+    assert np.count_nonzero(rounds[4]["weights"]) <= 6
+
+
 def test_refresh_every_learns_again_in_one_round_of_so_many():
     _, _, rounds, grid = run(eight(), rounds=9, weight_rounds=2, refresh_every=3)
     assert [event["phase"] for event in rounds] == ["learned"] * 2 + ["held", "held", "learned"] * 2 + ["held"]
@@ -329,6 +338,7 @@ class TestOneExchange:
         ({"clip": "hard"}, "clip='hard'"),
         ({"clip": -2.0}, "clip=-2.0"),
         ({"fraction_evaluate": 2.0}, "fraction_evaluate=2.0"),
+        ({"warm_rounds": 3, "weight_rounds": 3}, "warm_rounds=3: of weight_rounds=3 these are the first"),
         ({"s_start": 8, "weight_rounds": -1}, "s_start=8, weight_rounds=-1"),
     ],
 )

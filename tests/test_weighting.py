@@ -264,6 +264,9 @@ def test_an_infeasible_programme_is_refused():
         (Schedule(-1, 0), list(range(1, 13))),
         (Schedule(0, 4), [4, 8, 12]),
         (Schedule(0, 0), []),
+        (Schedule(4, 0, 2), [3, 4]),
+        (Schedule(3, 4, 1), [2, 3, 7, 11]),
+        (Schedule(-1, 0, 9), [10, 11, 12]),
     ],
 )
 def test_weights_are_learned_in_the_first_rounds_and_then_in_one_of_so_many(schedule, learned):
@@ -275,6 +278,13 @@ def test_where_b_is_not_known_s_is_lowered_in_equal_steps_over_the_weight_rounds
     assert [Schedule(5).carriers(r, 10, 6) for r in range(1, 8)] == [10, 9, 8, 7, 6, 6, 6]
     assert [Schedule(4).carriers(r, 10, 6) for r in range(1, 5)] == [10, 9, 8, 6]
     assert [Schedule(2).carriers(r, 10, 6) for r in (1, 2, 3)] == [10, 6, 6]
+    assert [Schedule(5, 0, 2).carriers(r, 10, 6) for r in range(1, 8)] == [10, 10, 10, 8, 6, 6, 6]
+
+
+@pytest.mark.parametrize(("rounds", "warm"), [(3, 3), (3, 4), (3, -1), (0, 1)])
+def test_a_warm_start_leaves_a_weight_round(rounds, warm):
+    with pytest.raises(ValueError, match=f"warm_rounds={warm}"):
+        Schedule(rounds, 0, warm)
 
 
 # -- standing ----------------------------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ def build_strategy(settings: Settings, ledger: Ledger | None = None, **more: Any
         variant=settings.variant,
         weight_rounds=settings.weight_rounds,
         refresh_every=settings.refresh_every,
+        warm_rounds=settings.warm_rounds,
         clip=settings.clip,
         loss_filter=settings.loss_filter,
         loss_fence=settings.loss_fence,

@@ -50,9 +50,9 @@ class FedLAW(MatrixStrategy):
     lr: alpha; None takes `lr` of train_config. beta: step of the weights. max_byzantine: b, a count (int) or a
     fraction of the silos (float). s, t: sparsity and cap; 0 means s = n - b and t = 1/(s-10) or 12/(11 s). s_start: s
     of the first round, lowered to s over the weight rounds, for a b that is not known (I.2; 0: s from the first on).
-    weight_rounds, refresh_every: when w is learned (`Schedule`). clip: "rank" (the (m-b')-th smallest norm), "none", a
-    norm in units of g, or "oracle" (largest honest norm; experiments). loss_filter: MAD filter of Appendix C;
-    loss_fence: how many deviations below the median its fence stands.
+    weight_rounds, refresh_every, warm_rounds: when w is learned (`Schedule`). loss_filter: MAD filter of Appendix C;
+    loss_fence: how many deviations below the median its fence stands. clip: "rank" (the (m-b')-th smallest norm),
+    "none", a norm in units of g, or "oracle" (largest honest norm; experiments).
     memory: 0 is the paper's score, h = w + e with e the evidence of this round; above it the score is 1/m + y, where
     y <- memory y + e gathers the evidence of all rounds (`Weights.remember`), silos without weight included.
     coalition_distance: silos whose updates point the same way, give or take this much, are a coalition, which is
@@ -75,6 +75,7 @@ class FedLAW(MatrixStrategy):
         variant: str = "fedlaw",
         weight_rounds: int = 20,
         refresh_every: int = 0,
+        warm_rounds: int = 0,
         clip: str | float = "rank",
         loss_filter: bool = True,
         loss_fence: float = 3.0,
@@ -85,7 +86,7 @@ class FedLAW(MatrixStrategy):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(**shared)
-        if s_start and weight_rounds < 2:
+        if s_start and weight_rounds - warm_rounds < 2:
             raise ValueError(
                 f"s_start={s_start}, weight_rounds={weight_rounds}: s is lowered over the weight rounds, 2 or more"
             )
@@ -109,7 +110,7 @@ class FedLAW(MatrixStrategy):
             raise ValueError(f"memory={memory}: variant 'bsum' goes by this round's losses alone; leave memory at 0")
         self.memory, self.coalition_distance, self.watch = memory, coalition_distance, watch
         self.beta, self.s, self.t, self.s_start, self.variant = beta, s, t, s_start, variant
-        self.schedule = Schedule(weight_rounds, refresh_every)
+        self.schedule = Schedule(weight_rounds, refresh_every, warm_rounds)
         self.clip, self.loss_filter, self.loss_fence, self.thrift = clip, loss_filter, loss_fence, thrift
 
     def summary(self) -> None:
@@ -117,7 +118,8 @@ class FedLAW(MatrixStrategy):
         _log.info(
             "FedLAW: max-byzantine=%s, lr=%s, beta=%g, variant=%s, clip=%s, loss-filter=%s, learning w in %s rounds",
             *(self.max_byzantine, self.lr, self.beta, self.variant, self.clip, self.loss_filter),
-            "all" if self.schedule.weight_rounds < 0 else f"the first {self.schedule.weight_rounds}",
+            ("all" if self.schedule.weight_rounds < 0 else f"the first {self.schedule.weight_rounds}")
+            + (f" but {self.schedule.warm_rounds}" if self.schedule.warm_rounds else ""),
         )
 
     def _begin(self, n: int, layout: Layout) -> None:
