@@ -14,6 +14,7 @@ from fedlaw_flwr.studies.table import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
+_COMMIT = re.compile(r" [0-9a-f]{7,}\+?,")  # in made_by
 _TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,8 +30,8 @@ def _table(name: str) -> str:
     cells = cells_of(experiment, rows)
     settings = _listed(common_settings(experiment))
     methods = "; ".join(f"{method}: {_listed(own)}" for method, own in own_settings(experiment).items() if own)
-    made_by = "; ".join(sorted({row["made_by"] for row in rows}))
-    done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by})"
+    made_by = "; ".join(sorted({_COMMIT.sub(",", row["made_by"]) for row in rows}))
+    done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by}; commits in the rows)"
     return f"\n{done}; all with {settings}. {methods}.\n\n{markdown(experiment, cells)}\n\n"
 
 
