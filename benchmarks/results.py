@@ -32,7 +32,8 @@ def _table(name: str) -> str:
     methods = "; ".join(f"{method}: {_listed(own)}" for method, own in own_settings(experiment).items() if own)
     made_by = "; ".join(sorted({_COMMIT.sub(",", row["made_by"]) for row in rows}))
     done = f"{sum(len(cell.seeds) for cell in cells)} of {len(experiment.runs)} runs ({made_by}; commits in the rows)"
-    return f"\n{done}; all with {settings}. {methods}.\n\n{markdown(experiment, cells)}\n\n"
+    told = f"{done}; all with {settings}." + (f" {methods}." if methods else "")
+    return f"\n{told}\n\n{markdown(experiment, cells)}\n\n"
 
 
 def _listed(settings: Mapping[str, object]) -> str:

@@ -20,7 +20,7 @@ from fedlaw_flwr.tasks import OWN, TASKS, load_task
 from fedlaw_flwr.tasks.choice import INPUTS, Choice, widths_of
 from fedlaw_flwr.tasks.device import device as find_device
 from fedlaw_flwr.training import LOSS_AT
-from fedlaw_flwr.weighting import Simplex, byzantine_count
+from fedlaw_flwr.weighting import Schedule, Simplex, byzantine_count
 
 if TYPE_CHECKING:
     from fedlaw_flwr.tasks.base import Task
@@ -212,19 +212,16 @@ class Settings(BaseModel):
         else:
             try:
                 check(self.strategy, self.num_silos, self.rule_settings())
-            except ValueError as error:  # a rule's own names are Python's
-                raise ValueError(
-                    re.sub(r"\b[a-z]+(?:_[a-z]+)+(?==)", lambda m: m[0].replace("_", "-"), str(error))
-                ) from None
+            except ValueError as error:
+                raise ValueError(_in_our_names(error)) from None
         if self.memory and self.variant == "bsum":
             raise ValueError(
                 f"memory={self.memory}: variant='bsum' goes by the losses of one round alone; leave memory at 0"
             )
-        if self.warm_rounds and 0 <= self.weight_rounds <= self.warm_rounds:
-            raise ValueError(
-                f"warm-rounds={self.warm_rounds}: of weight-rounds={self.weight_rounds} these are the first, with "
-                "equal weights, and one at least is left to learn them; 0 is off"
-            )
+        try:
+            Schedule(self.weight_rounds, self.refresh_every, self.warm_rounds)
+        except ValueError as error:
+            raise ValueError(_in_our_names(error)) from None
         if self.weight_rounds == 0 and self.refresh_every == 0 and self.strategy == "fedlaw":
             raise ValueError(
                 'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
@@ -341,3 +338,8 @@ def _sentence(found: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, names, n=1)
         return f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"
     return f"{name}={found['input']!r}: {what[0].lower()}{what[1:]}"
+
+
+def _in_our_names(error: ValueError) -> str:
+    """What a rule or a schedule, whose names are Python's, says of a setting: warm_rounds=4 is warm-rounds=4 here."""
+    return re.sub(r"\b[a-z]+(?:_[a-z]+)+(?==)", lambda name: name[0].replace("_", "-"), str(error))

@@ -47,6 +47,8 @@ def situation(updates=G, losses=None, silo=0, members=None, **changes):
         "rng": np.random.default_rng(7),
         "shared_rng": np.random.default_rng(8),
         "coalition": lambda: Coalition(frozen(updates), frozen(losses)),
+        "global_parameter": "replaced",
+        "lie_over": "updates",
     }
     return Situation(**(plain | changes))
 

@@ -59,8 +59,8 @@ class Situation:
     rng: np.random.Generator  # of this silo, round and exchange alone
     shared_rng: np.random.Generator  # starts the same for every member in every exchange of a run
     coalition: Callable[[], Coalition]  # computed when first called
-    global_parameter: str = "replaced"  # the settings of these names: what the attacks send
-    lie_over: str = "updates"
+    global_parameter: str  # the settings of these names: what the attacks send
+    lie_over: str
 
     def honestly(self) -> "Forgery":
         """What its training gave, unchanged."""

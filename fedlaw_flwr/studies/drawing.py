@@ -32,6 +32,11 @@ class Line:
     dashes: str
     curves: Sequence[Curve]
 
+    @property
+    def style(self) -> dict[str, Any]:
+        """What matplotlib is told of it."""
+        return {"color": self.colour, "linestyle": self.dashes}
+
 
 def draw_all(experiment: Experiment, rows: Sequence[Row], curves: Path, into: Path) -> list[Path]:
     """Draws every figure for which there are runs, `NAME-1.svg` and on in the file's order; returns the files."""
@@ -115,7 +120,6 @@ def _accuracy(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
     """Mean over seeds, and a band of one deviation, over rounds; over exchanges, which runs differ in, a line a run."""
     over = "exchanges" if figure.kind == "exchanges" else "round"
     for drawn in lines:
-        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes}
         shared = [[point for point in points if point.accuracy is not None] for _, points in drawn.curves]
         length = min(map(len, shared))
         if not length:
@@ -123,12 +127,12 @@ def _accuracy(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
         if over == "exchanges" and len({tuple(point.exchanges for point in points) for points in shared}) > 1:
             for number, points in enumerate(shared):
                 x, y = [point.exchanges for point in points], [100 * (point.accuracy or 0.0) for point in points]
-                axes.plot(x, y, **style, linewidth=1.0, alpha=0.7, label=None if number else drawn.name)
+                axes.plot(x, y, **drawn.style, linewidth=1.0, alpha=0.7, label=None if number else drawn.name)
             continue
         x = [getattr(point, over) for point in shared[0][:length]]
         percent = 100 * np.array([[point.accuracy for point in points[:length]] for points in shared], dtype=float)
         centre = percent.mean(0)
-        axes.plot(x, centre, **style, linewidth=1.3, label=drawn.name)
+        axes.plot(x, centre, **drawn.style, linewidth=1.3, label=drawn.name)
         if len(percent) > 1:
             spread = percent.std(0, ddof=1)
             axes.fill_between(x, centre - spread, centre + spread, color=drawn.colour, alpha=0.15, linewidth=0)
@@ -158,13 +162,12 @@ def _attackers(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
     """The mean weight of an attacker over rounds, on a log scale; 0 is drawn at the floor."""
     floor = EXCLUDED_AT / 10
     for drawn in lines:
-        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes}
         for number, (planned, points) in enumerate(drawn.curves):
             count = len(planned.attackers()) or 1
             given = [(point.round, max(floor, point.mass / count)) for point in points if point.mass is not None]
             if given:
                 label = drawn.name if number == 0 else None
-                axes.plot(*zip(*given, strict=True), **style, linewidth=1.2, label=label)
+                axes.plot(*zip(*given, strict=True), **drawn.style, linewidth=1.2, label=label)
     axes.axhline(EXCLUDED_AT, color="#888888", linewidth=0.8)
     axes.set(yscale="log", xlabel="round", ylabel="mean weight of an attacker")
 
@@ -186,8 +189,7 @@ def _sweep(axes: "Axes", lines: Sequence[Line], figure: Figure) -> None:
         x = sorted(found)
         y = [mean(found[at]) for at in x]
         spread = [stdev(found[at]) if len(found[at]) > 1 else 0.0 for at in x]
-        style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dashes, "label": drawn.name}
-        axes.errorbar(x, y, spread, **style, marker="o", markersize=3, capsize=2)
+        axes.errorbar(x, y, spread, **drawn.style, label=drawn.name, marker="o", markersize=3, capsize=2)
     axes.set_xticks(range(len(steps)), [f"{value}" for value in steps])
     axes.set(xlabel=figure.over, ylabel="validation accuracy, %")
 

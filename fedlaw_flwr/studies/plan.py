@@ -249,27 +249,24 @@ def _resolved(values: Mapping[str, Value | ByAnother]) -> dict[str, Value]:
 
     Raises ValueError where the setting it names has no value of its own.
     """
-    own = {name: value for name, value in values.items() if not (isinstance(value, dict) or _refers(value))}
+    own = {name: value for name, value in values.items() if not isinstance(value, dict) and _other(value) is None}
     found = dict[str, Value]()
     for name, value in values.items():
-        if isinstance(value, dict):
-            ((other, by),) = value.items()
-        elif _refers(value):
-            other, by = str(value)[1:], {}
-        else:
-            found[name] = value
-            continue
-        if other not in own:
+        other = _other(value)
+        if other is not None and other not in own:
             raise ValueError(f"{name}={value!r}: {other!r} is no setting with a value of its own here")
-        if not by:
-            found[name] = own[other]
-        elif own[other] in by:
-            found[name] = by[own[other]]
+        if not isinstance(value, dict):
+            found[name] = value if other is None else own[other]
+        elif other is not None and own[other] in value[other]:
+            found[name] = value[other][own[other]]
     return found
 
 
-def _refers(value: Value) -> bool:
-    return isinstance(value, str) and value.startswith("=")
+def _other(value: Value | ByAnother) -> str | None:
+    """The setting whose value decides this one; None where it is a value itself."""
+    if isinstance(value, dict):
+        return next(iter(value))
+    return value[1:] if isinstance(value, str) and value.startswith("=") else None
 
 
 def _toml(value: Value) -> str:

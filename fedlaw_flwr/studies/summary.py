@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from fedlaw_flwr.studies.plan import Experiment
+from fedlaw_flwr.studies.plan import Experiment, PlannedRun
 from fedlaw_flwr.studies.table import Row
 
 DETECTION = ("precision", "recall", "f1", "detection_accuracy")
@@ -49,37 +49,33 @@ def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
     """A cell for each combination of a method and the axes that has a row, in the experiment's order."""
     paper, detection = read_paper(experiment.paper), _read_detection(experiment.paper_detection)
     found = {(row["method"], row["settings"]): row for row in rows}
-    grouped: dict[tuple[str, str], list[Row]] = {}
-    axes: dict[tuple[str, str], dict[str, str]] = {}
-    excludes: dict[tuple[str, str], bool] = {}
+    grouped: dict[tuple[str, str], tuple[PlannedRun, list[Row]]] = {}
     for planned in experiment.runs:
         row = found.get(planned.key)
         if row is None or not _is_finite(row["accuracy"]):
             continue
-        values = planned.values
-        key = (planned.method, " ".join(f"{name}={value}" for name, value in sorted(values.items())))
-        grouped.setdefault(key, []).append(row)
-        axes[key] = {axis: f"{values[axis]}" for axis in experiment.axes if axis in values}
-        excludes[key] = values.get("strategy") != "fedavg"
-    return [_cell(key, axes[key], rows_of, paper, detection, excludes[key]) for key, rows_of in grouped.items()]
+        values = " ".join(f"{name}={value}" for name, value in sorted(planned.values.items()))
+        grouped.setdefault((planned.method, values), (planned, []))[1].append(row)
+    return [_cell(planned, experiment.axes, own, paper, detection) for planned, own in grouped.values()]
 
 
 def _cell(
-    key: tuple[str, str],
-    axes: Mapping[str, str],
+    planned: PlannedRun,
+    axes: Sequence[str],
     rows: Sequence[Row],
     paper: Mapping[tuple[str, ...], tuple[float, float]],
     detection: Mapping[tuple[str, ...], Mapping[str, float]],
-    excludes: bool,
 ) -> Cell:
-    method, first = key[0], rows[0]
+    """The cell of these rows, which differ in the seed alone; planned: the run of one of them."""
+    method, values, first = planned.method, planned.values, rows[0]
+    excludes = values.get("strategy") != "fedavg"
     accuracies = [100 * float(row["accuracy"]) for row in rows]
     place = (first["task"], first["attack"], first["q"], first["byzantine"])
     name = method.partition(",")[0]
     theirs = paper.get((*place, name))
     return Cell(
         method=method,
-        axes=axes,
+        axes={axis: f"{values[axis]}" for axis in axes if axis in values},
         seeds=tuple(int(row["seed"]) for row in rows),
         accuracy=mean(accuracies),
         deviation=stdev(accuracies) if len(rows) > 1 else None,
@@ -141,8 +137,7 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     head += ["precision", "recall", "F1", "accuracy of exclusion", "weight on attackers"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for cell in cells:
-        line = [*(cell.axes.get(axis, "") for axis in axes), cell.method]
-        line.append(" ".join([*map(str, cell.seeds), *_marks(cell)]))
+        line = [*(cell.axes.get(axis, "") for axis in axes), cell.method, _seeds(cell)]
         line += [_with(cell.validation, None), _with(cell.accuracy, cell.deviation)]
         if theirs:
             line += [_with(cell.paper, cell.paper_deviation), "" if cell.paper is None else f"{cell.difference:+.1f}"]
@@ -152,10 +147,12 @@ def markdown(experiment: Experiment, cells: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
-def _marks(cell: Cell) -> list[str]:
-    """What a reader must know of the runs before trusting their figures."""
-    marks = [f"({cell.stuck} never moved)"] if cell.stuck else []
-    return [*marks, *([f"({cell.held} rounds held)"] if cell.held and not cell.stuck else [])]
+def _seeds(cell: Cell) -> str:
+    """The seeds, and what a reader must know of their runs before trusting the figures."""
+    seeds = " ".join(map(str, cell.seeds))
+    if cell.stuck:
+        return f"{seeds} ({cell.stuck} never moved)"
+    return f"{seeds} ({cell.held} rounds held)" if cell.held else seeds
 
 
 def own_settings(experiment: Experiment) -> dict[str, dict[str, object]]:
