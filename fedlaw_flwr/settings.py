@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedlaw_flwr.attacks import load_attack
-from fedlaw_flwr.attacks.global_parameter import READINGS
-from fedlaw_flwr.attacks.lie import OVER
 from fedlaw_flwr.attacks.plan import AttackPlan
 from fedlaw_flwr.layout import BATCH_NORM
 from fedlaw_flwr.partition import KINDS, Partition
@@ -82,8 +80,8 @@ class Settings(BaseModel):
     byzantine: int | float = 0.2
     byzantine_chosen: Annotated[Text, _one_of("groups", "random")] = "groups"
     knowledge: Annotated[Text, _one_of("colluders", "omniscient")] = "colluders"
-    global_parameter: Annotated[Text, _one_of(*READINGS)] = "replaced"
-    lie_over: Annotated[Text, _one_of(*OVER)] = "updates"
+    global_parameter: Annotated[Text, _one_of("replaced", "perturbed")] = "replaced"
+    lie_over: Annotated[Text, _one_of("updates", "parameters")] = "updates"
     poison_loss: Annotated[Text, _one_of("poisoned", "own")] = "poisoned"
     drills: Text = ""
     # the honest silo

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -263,17 +264,40 @@ def test_both_images_share_the_layers_of_their_libraries():
     assert shared[0] and shared[1] and shared[0][0] == shared[1][0]
 
 
-def test_what_an_honest_silo_keeps_imports_nothing_of_what_it_lacks():
+def kept_by_an_honest_silo() -> set[str]:
+    """The files of client_app and of the attacks that Dockerfile.silo names; it removes all others."""
     kept = set()
     for line in dockerfile("silo").splitlines():
         if found := re.search(r"find (client_app|fedlaw_flwr/attacks) -type f (.*) -delete", line):
             kept |= {f"{found[1]}/{name}" for name in re.findall(r"! -name (\S+)", found[2])}
     assert "client_app/deployed.py" in kept and "fedlaw_flwr/attacks/plan.py" in kept
+    return kept
+
+
+def test_what_an_honest_silo_keeps_imports_nothing_of_what_it_lacks():
+    kept = kept_by_an_honest_silo()
     for path in kept:
         for imported in _imports(ROOT / path):
             place = imported.replace(".", "/")
             if place.startswith(("client_app/", "fedlaw_flwr/attacks/", "fedlaw_flwr/engine")):
                 assert f"{place}.py" in kept, f"{path} imports {imported}"
+
+
+def test_an_honest_silo_starts_with_the_files_it_keeps(tmp_path):
+    assert "rm -r fedlaw_flwr/engine" in dockerfile("silo")
+    kept = kept_by_an_honest_silo()
+    for folder in ("client_app", "fedlaw_flwr"):
+        for file in (ROOT / folder).rglob("*.py"):
+            path = file.relative_to(ROOT)
+            if path.parts[:2] == ("fedlaw_flwr", "engine"):
+                continue
+            if (path.parts[0] == "fedlaw_flwr" and path.parts[1] != "attacks") or str(path) in kept:
+                (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, tmp_path / path)
+    program = "import client_app.deployed, fedlaw_flwr.cli, fedlaw_flwr.silo.guard; print(fedlaw_flwr.__file__)"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == str(tmp_path / "fedlaw_flwr" / "__init__.py")
 
 
 def _imports(path: Path) -> set[str]:

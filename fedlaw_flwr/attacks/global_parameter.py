@@ -5,15 +5,14 @@ import numpy as np
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 
 NU1, NU2 = -5.0, 1.5
-READINGS = ("replaced", "perturbed")
-"""What the paper's "replaced by / perturbed with" noise may mean: psi = noise, or psi = theta + noise."""
 
 
 def forge(situation: Situation) -> Forgery:
     """psi = noise, or theta + noise if the setting global-parameter is perturbed; the update is (theta - psi) / alpha.
 
     noise ~ N(nu1 mean(theta), nu2 var(theta)) independently in every coordinate, nu1 = -5, nu2 = 1.5; mean and var over
-    all d coordinates of the model received, two numbers; nu2 var(theta) is a variance. The loss is the honest one.
+    all d coordinates of the model received, two numbers; nu2 var(theta) is a variance. Both are readings of the paper's
+    "replaced by / perturbed with". The loss is the honest one.
     """
     theta = situation.theta
     noise = situation.rng.normal(NU1 * theta.mean(), np.sqrt(NU2 * theta.var()), theta.size)

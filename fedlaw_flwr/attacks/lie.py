@@ -20,10 +20,6 @@ def z_max(n: int, m: int) -> float:
     return max(0.0, NormalDist().inv_cdf((n - m - s) / (n - m)))
 
 
-OVER = ("updates", "parameters")
-"""What mean and deviation are of: the updates g, or the parameters psi = theta - alpha g, which turns the deviation."""
-
-
 def forge(situation: Situation) -> Forgery:
     """mu + z sigma, coordinate by coordinate, and its own honest loss (FedLAW, I.1; Baruch et al. 2019).
 
