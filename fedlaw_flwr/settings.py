@@ -120,6 +120,7 @@ class Settings(BaseModel):
     krum_m: Annotated[Whole, Field(ge=0)] = 0
     bulyan_pool: Annotated[Whole, Field(ge=0)] = 0
     bulyan_inner: Annotated[Whole, Field(ge=0)] = 0
+    bulyan_average: Annotated[Whole, Field(ge=0)] = 0
     cclip_tau: Annotated[Real, Field(gt=0)] = 10.0
     cclip_iterations: Annotated[Whole, Field(ge=1)] = 1
     rfa_nu: Annotated[Real, Field(gt=0)] = 1e-6
@@ -267,6 +268,7 @@ class Settings(BaseModel):
             krum_m=self.krum_m or None,
             bulyan_pool=self.bulyan_pool or None,
             bulyan_inner=self.bulyan_inner or None,
+            bulyan_average=self.bulyan_average or None,
             cclip_tau=self.cclip_tau,
             cclip_iterations=self.cclip_iterations,
             rfa_nu=self.rfa_nu,

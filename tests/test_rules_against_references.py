@@ -40,6 +40,7 @@ RULES = {
     "coordinate_median": (lambda x, f: coordinate_median(x), lambda x, f: reference.coordinate_median(x)),
     "bulyan": (bulyan, reference.bulyan),
     "bulyan, its own pool": (lambda x, f: bulyan(x, f, 4, 3), lambda x, f: reference.bulyan(x, f, 4, 3)),
+    "bulyan, its own numbers": (lambda x, f: bulyan(x, f, 5, 3, 2), lambda x, f: reference.bulyan(x, f, 5, 3, 2)),
     "cclip, one step": (
         lambda x, f: cclip(x, np.full(x.shape[1], 0.5), 1.5),
         lambda x, f: reference.cclip(x, [0.5] * x.shape[1], 1.5, 1),

@@ -95,6 +95,7 @@ def test_bulyan_beyond_its_proof_keeps_the_median_where_no_values_are_left_to_av
     # is 2 3, and max(1, 2 - 8) = 1 value of it is kept: the lower median.
     updates = column(0, 1, 2, 3, 4, 5, 100, 200, 300, 400)
     assert bulyan(updates, 4, pool=2, inner=4).item() == 2
+    assert bulyan(updates, 4, pool=2, inner=4, average=2).item() == 2.5
 
 
 def test_centered_clipping_worked_by_hand():
@@ -173,6 +174,7 @@ def test_mixing_averages_each_row_with_its_nearest_itself_included():
         (lambda: trimmed_mean(np.ones((4, 2)), 2), "n - 2f = 0"),
         (lambda: bulyan(np.ones((8, 2)), 2), "n - 4f = 0"),
         (lambda: bulyan(np.ones((8, 2)), 2, pool=9), "pool=9"),
+        (lambda: bulyan(np.ones((8, 2)), 2, pool=4, average=5), "average=5"),
         (lambda: cclip(np.ones((3, 2)), np.zeros(2), 0.0), "tau=0.0"),
         (lambda: cclip(np.ones((3, 2)), np.zeros(3), 1.0), r"\(2,\)"),
         (lambda: rfa(np.ones((3, 2)), 0.0), "nu=0.0"),

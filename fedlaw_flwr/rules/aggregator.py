@@ -108,15 +108,19 @@ def _check_own_numbers(name: str, rows: int, settings: RuleSettings) -> None:
         raise ValueError(f"krum_m={m}: of {rows} rows with f={f}, at most n - f = {rows - f} can be without attackers")
     if name != "bulyan":
         return
-    if not beyond and (pool is not None or settings.bulyan_inner is not None):
+    inner, average = settings.bulyan_inner, settings.bulyan_average
+    if not beyond and (pool, inner, average) != (None, None, None):
         raise ValueError(
-            f"bulyan_pool={pool}, bulyan_inner={settings.bulyan_inner}: Bulyan's proof fixes both, at n - 2f and at "
-            "r - f - 2 of r rows; leave them unset, or set beyond_guarantee=true"
+            f"bulyan_pool={pool}, bulyan_inner={inner}, bulyan_average={average}: Bulyan's proof fixes them, at "
+            "n - 2f, r - f - 2 of r rows and n - 4f; leave them unset, or set beyond_guarantee=true"
         )
     if pool is None and rows - 2 * f < 1:
         raise ValueError(f"bulyan with f={f} of {rows} rows selects n-2f = {rows - 2 * f}: lower f or set bulyan_pool")
     if pool is not None and pool > rows:
         raise ValueError(f"bulyan_pool={pool}: Bulyan selects from {rows} rows")
+    selected = rows - 2 * f if pool is None else pool
+    if average is not None and average > selected:
+        raise ValueError(f"bulyan_average={average}: Bulyan averages at most the {selected} rows it selects")
 
 
 def _rule_named(name: str) -> Rule:

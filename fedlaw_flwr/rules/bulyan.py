@@ -10,7 +10,9 @@ from fedlaw_flwr.rules.krum import DEFINED
 from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 
 
-def bulyan(updates: Floats, f: int, pool: int | None = None, inner: int | None = None) -> Floats:
+def bulyan(
+    updates: Floats, f: int, pool: int | None = None, inner: int | None = None, average: int | None = None
+) -> Floats:
     """Bulyan of Krum: select theta = n - 2f rows, then average per coordinate the n - 4f values nearest their median.
 
     Stage one takes Krum's choice, removes it, scores the r rows that remain anew over r - f - 2 neighbours (one at
@@ -20,18 +22,19 @@ def bulyan(updates: Floats, f: int, pool: int | None = None, inner: int | None =
     under permutations except where scores tie, and for f = 1 and 2 they always do: the last picks go by one
     neighbour, which makes the nearest two equal.
 
-    updates (n, d); returns (d,). The proof asks for n >= 4f + 3. pool and inner leave it behind, as the FedLAW paper
-    does at 30 and 40 % attackers: pool replaces theta, inner the number of neighbours (up to the r - 1 there are),
-    and max(1, pool - 2f) values are averaged (our reading: FedLAW names the two numbers alone); where that is 1, the
-    median of the pool remains.
-    Raises ValueError if stage two has no values left and pool is not given. Memory: n^2, and one block of columns.
+    updates (n, d); returns (d,). The proof asks for n >= 4f + 3. pool, inner and average leave it behind, as the FedLAW
+    paper does at 30 and 40 % attackers: pool replaces theta, inner the number of neighbours (up to the r - 1 there
+    are), average the number of values, max(1, pool - 2f) where it is not given; where that is 1, the median of the
+    pool remains. FedLAW names two numbers, not their places: docs/results.md tries them.
+    Raises ValueError if stage two has no values left and pool is not given, or fewer rows are selected than are to be
+    averaged. Memory: n^2, and one block of columns.
     Source: El Mhamdi, Guerraoui and Rouault, ICML 2018 (The hidden vulnerability of distributed learning in
     Byzantium); FedLAW, I.2.
     """
-    return _select_and_average(updates, f, pool, inner).update
+    return _select_and_average(updates, f, pool, inner, average).update
 
 
-def _select_and_average(updates: Floats, f: int, pool: int | None, inner: int | None) -> Aggregate:
+def _select_and_average(updates: Floats, f: int, pool: int | None, inner: int | None, average: int | None) -> Aggregate:
     check_matrix(updates)
     n = updates.shape[0]
     if f < 0 or (pool is None and n - 4 * f < 1):
@@ -39,8 +42,11 @@ def _select_and_average(updates: Floats, f: int, pool: int | None, inner: int | 
     theta = n - 2 * f if pool is None else pool
     if not 1 <= theta <= n:
         raise ValueError(f"pool={theta}: Bulyan selects 1 to n={n} rows")
+    beta = max(1, theta - 2 * f) if average is None else average
+    if not 1 <= beta <= theta:
+        raise ValueError(f"average={average}: Bulyan averages 1 to pool={theta} values")
     selected = _iterated_krum(squared_distances(updates), f, theta, inner)
-    update = _near_the_median(updates, selected, max(1, theta - 2 * f))
+    update = _near_the_median(updates, selected, beta)
     return Aggregate(update, kept=np.isin(np.arange(n), selected))
 
 
@@ -81,7 +87,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
     if n < RULE.guarantee.least(settings.f):
         pool = n - 2 * settings.f if pool is None else pool
         inner = n - settings.f - 2 if inner is None else inner
-    return _select_and_average(updates, settings.f, pool, inner)
+    return _select_and_average(updates, settings.f, pool, inner, settings.bulyan_average)
 
 
 RULE = Rule(

@@ -14,6 +14,7 @@ _AT_LEAST = {
     "krum_m": 1,
     "bulyan_pool": 1,
     "bulyan_inner": 1,
+    "bulyan_average": 1,
     "cclip_iterations": 1,
     "rfa_iterations": 1,
     "huber_iterations": 1,
@@ -60,6 +61,8 @@ class RuleSettings:
                        guarantee (FedLAW, I.2: one of 20, 40, 50 at n = 200).
     bulyan_inner       neighbours each inner Krum counts; r - f - 2 of r remaining rows. Another number only beyond
                        the guarantee, where n - f - 2 is the default (FedLAW, I.2: (1 - fraction) n - 2).
+    bulyan_average     values Bulyan averages per coordinate, a count; max(1, pool - 2f). Another number only beyond
+                       the guarantee.
     cclip_tau          clipping radius, units of g; 10 (FedLAW: 0.1 or 10; the code of Karimireddy et al. 2021: 100,
                        of Karimireddy et al. 2022: 10, over 1 - momentum in some runs).
     cclip_iterations   clipping steps a round; 1 (FedLAW and the code of Karimireddy et al. 2021).
@@ -80,6 +83,7 @@ class RuleSettings:
     krum_m: int | None = None
     bulyan_pool: int | None = None
     bulyan_inner: int | None = None
+    bulyan_average: int | None = None
     cclip_tau: float = 10.0
     cclip_iterations: int = 1
     rfa_nu: float = 1e-6

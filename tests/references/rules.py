@@ -83,10 +83,10 @@ def bulyan_choice(updates, f, pool=None, inner=None):
     return chosen
 
 
-def bulyan(updates, f, pool=None, inner=None):
+def bulyan(updates, f, pool=None, inner=None, average=None):
     rows = rows_of(updates)
     selected = [rows[i] for i in bulyan_choice(updates, f, pool, inner)]
-    beta = max(1, len(selected) - 2 * f)
+    beta = max(1, len(selected) - 2 * f) if average is None else average
     result = []
     for column in zip(*selected, strict=True):
         ascending = sorted(column)
