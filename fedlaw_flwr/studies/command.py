@@ -146,17 +146,25 @@ def _write(plan: Any, rows: Sequence[Mapping[str, str]], cells: Sequence[Any], r
 
 
 def _table(plan: Any, cells: Sequence[Any]) -> Any:
+    """A row a cell: method and settings that differ in one column, or on a narrow terminal no number could be read."""
     from rich.table import Table as Drawn
 
     theirs = any(cell.paper is not None for cell in cells)
-    head = [*plan.varied, "method", "seeds", "accuracy", *(["paper", "difference"] if theirs else [])]
-    table = Drawn(*head, title=f"{plan.name}: test accuracy, %")
+    table = Drawn(title=f"{plan.name}: test accuracy, %")
+    table.add_column("run", overflow="fold")
+    for name in ("seeds", "accuracy", *(["paper", "difference"] if theirs else [])):
+        table.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
         paper = ["", ""] if cell.paper is None else [f"{cell.paper:.1f}", f"{cell.difference:+.1f}"]
         own = f"{cell.accuracy:.1f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.1f}")
-        axes = (cell.axes.get(axis, "") for axis in plan.varied)
-        table.add_row(*axes, escape(cell.method), str(len(cell.seeds)), own, *(paper if theirs else []))
+        run = escape(_label(cell.method, plan.varied, cell.axes))
+        table.add_row(run, str(len(cell.seeds)), own, *(paper if theirs else []))
     return table
+
+
+def _label(method: str, varied: Sequence[str], values: Mapping[str, Any]) -> str:
+    """The method, and NAME=VALUE of each setting that differs."""
+    return " ".join([method, *(f"{name}={values[name]}" for name in varied if name in values)])
 
 
 class _Display:
@@ -171,8 +179,7 @@ class _Display:
 
     def note(self, planned: Any, message: Mapping[str, Any]) -> None:
         """Shows what a run said."""
-        axes = [f"{name}={planned.values[name]}" for name in self._varied if name in planned.values]
-        label = escape(" ".join([planned.method, *axes, f"seed={planned.seed}"]))
+        label = escape(f"{_label(planned.method, self._varied, planned.values)} seed={planned.seed}")
         rounds = self._rounds[planned.key]
         bar, seen = self._bars.get(planned.name) or (self._progress.add_task(label, total=rounds, left=""), 0)
         now = int(message.get("round", rounds))  # what ended early needs none of its rounds any more
