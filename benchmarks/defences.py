@@ -5,7 +5,6 @@ docs/defences.md, on validation accuracy. Digits, 20 silos, 26 rounds, of which 
 """
 
 import argparse
-import csv
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,6 +25,7 @@ from fedlaw_flwr.blocks import Floats, Vector, inner_products
 from fedlaw_flwr.guards import raise_low_losses
 from fedlaw_flwr.strategy import FedLAW
 from fedlaw_flwr.strategy.exchanges import Replies
+from fedlaw_flwr.studies.table import Row, opened
 from fedlaw_flwr.weighting import Weights, score
 
 TASK = "digits"
@@ -196,7 +196,7 @@ def one(cell: Cell, engine: str) -> list[dict[str, Any]]:
     return [dict(zip(FIELDS, (TASK, attack, share, q, seed, name, *figures), strict=True)) for name in names]
 
 
-def table(rows: Sequence[dict[str, str]], seeds: Sequence[int]) -> str:
+def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
     """Markdown: mean validation accuracy over the seeds in per cent, and what each defence gains on the default."""
     cells: dict[tuple[str, str, str], dict[int, float]] = {}
     for row in rows:
@@ -258,20 +258,15 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     seeds = chosen.seeds or ([0, 1, 2, 3, 4] if chosen.what not in ("screen", "jitter") else [0, 1])
-    rows = list(csv.DictReader(chosen.out.open())) if chosen.out.exists() else []
-    done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows}
-    with chosen.out.open("a", newline="") as out:
-        writer = csv.DictWriter(out, FIELDS)
-        if not rows:
-            writer.writeheader()
+    with opened(chosen.out, FIELDS) as rows:
+        done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows.rows}
         for cell in wanted(chosen.what, seeds, chosen.defences, chosen.attacks):
             if cell not in done:
                 for row in one(cell, chosen.engine):
                     if (known := (*cell[:3], row["defence"], cell[4])) not in done:
-                        writer.writerow(row)
+                        rows.append(row)
                         done.add(known)
-                out.flush()
-    print(table(list(csv.DictReader(chosen.out.open())), seeds))
+        print(table(rows.rows, seeds))
 
 
 if __name__ == "__main__":

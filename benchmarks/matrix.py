@@ -4,7 +4,6 @@ One row a run, appended as it ends, so that a killed matrix goes on where it sto
 """
 
 import argparse
-import csv
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from typing import Any
 from benchmarks.one_run import events_of
 from fedlaw_flwr.attacks import ATTACKS
 from fedlaw_flwr.rules import RULES
+from fedlaw_flwr.studies.table import Row, opened
 
 STRATEGIES = ("fedlaw", "bsum", *RULES)
 # The sleeper wakes when the 20 weight rounds are over, so runs are longer than that.
@@ -40,7 +40,7 @@ def one(task: str, strategy: str, attack: str, seed: int, data_dir: str) -> dict
     return {**figures, "task": task, "strategy": strategy, "attack": attack, "seed": seed}
 
 
-def table(rows: Sequence[dict[str, str]], task: str) -> str:
+def table(rows: Sequence[Row], task: str) -> str:
     """Markdown: mean test accuracy in per cent, a row an attack, a column a strategy; the best defence in bold."""
     cells: dict[tuple[str, str], list[float]] = {}
     for row in rows:
@@ -69,23 +69,18 @@ def main() -> None:
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--out", type=Path, default=Path("docs/matrix.csv"))
     chosen = parser.parse_args()
-    rows = list(csv.DictReader(chosen.out.open())) if chosen.out.exists() else []
-    done = {(row["task"], row["strategy"], row["attack"], int(row["seed"])) for row in rows}
     wanted = [
         (chosen.task, strategy, attack, seed)
         for seed in chosen.seeds
         for attack in ("none", *ATTACKS)
         for strategy in STRATEGIES
     ]
-    with ProcessPoolExecutor(2) as pool, chosen.out.open("a", newline="") as out:
-        writer = csv.DictWriter(out, FIELDS)
-        if not rows:
-            writer.writeheader()
+    with opened(chosen.out, FIELDS) as rows, ProcessPoolExecutor(2) as pool:
+        done = {(row["task"], row["strategy"], row["attack"], int(row["seed"])) for row in rows.rows}
         futures = [pool.submit(one, *cell, chosen.data_dir) for cell in wanted if cell not in done]
         for future in as_completed(futures):
-            writer.writerow(future.result())
-            out.flush()
-    print(table(list(csv.DictReader(chosen.out.open())), chosen.task))
+            rows.append(future.result())
+        print(table(rows.rows, chosen.task))
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def test_what_is_no_table_is_refused_by_its_grid_and_passed_over_by_others(tmp_p
 
 
 def test_two_grids_cannot_write_one_table(tmp_path):
-    with opened(tmp_path / "t.csv"), pytest.raises(TableError, match="another `fedlaw grid` is at work"):
+    with opened(tmp_path / "t.csv"), pytest.raises(TableError, match="another process is adding to it"):
         opened(tmp_path / "t.csv").__enter__()
     with opened(tmp_path / "t.csv"):
         pass
@@ -264,6 +264,19 @@ def test_a_file_with_other_columns_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(TableError, match="its columns are a, b"), opened(path):
         pass
     assert path.read_text() == "a,b\n1,2\n"
+
+
+def test_a_table_may_have_columns_of_its_own(tmp_path):
+    path = tmp_path / "t.csv"
+    with opened(path, ("a", "b")) as table:
+        table.append({"a": 1, "b": 0.5})
+        table.append({"a": 2})
+    path.write_bytes(path.read_bytes()[:-1])
+    with opened(path, ("a", "b")) as table:
+        assert table.rows == [{"a": "1", "b": "0.5"}]
+        table.append({"a": 3})
+    assert read_rows(path, ("a", "b")) == [{"a": "1", "b": "0.5"}, {"a": "3", "b": ""}]
+    assert found_elsewhere(tmp_path / "other.csv") == {}
 
 
 # -- several at a time ----------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""The rows of an experiment: a CSV line a run, appended when it ends; a killed experiment goes on from there."""
+"""The rows of an experiment: a CSV line a run, appended when it ends; one that was killed goes on from there."""
 
 import csv
 import fcntl
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ FIELDS = (
     "run",
     "settings",
 )
-"""The columns. made_by: the releases and the device that made it; run: the name of its curve; settings: what `fedlaw
-run --engine batched` is told for the same."""
+"""The columns of `fedlaw grid`. made_by: the releases and the device that made it; run: the name of its curve;
+settings: what `fedlaw run --engine batched` is told for the same."""
 
 Row = Mapping[str, str]
 
@@ -47,31 +47,31 @@ class TableError(ValueError):
     """A results file is not what this release writes, or somebody else is writing it."""
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, fields: Sequence[str] = FIELDS) -> list[Row]:
     """The rows of a results file; none if it does not exist. A last line that was cut short is left out.
 
     Raises TableError for a file with other columns, or with rows that are not whole.
     """
     if not path.exists():
         return []
-    return _rows(path, path.read_bytes())
+    return _rows(path, path.read_bytes(), fields)
 
 
-def _rows(path: Path, content: bytes) -> list[Row]:
+def _rows(path: Path, content: bytes, fields: Sequence[str]) -> list[Row]:
     whole = content[: content.rfind(b"\n") + 1]
-    if content and not whole and not ",".join(FIELDS).startswith(content.decode(errors="replace")):
+    if content and not whole and not ",".join(fields).startswith(content.decode(errors="replace")):
         raise TableError(f"{path}: it is no results file")
     try:
         reader = csv.reader(io.StringIO(whole.decode("utf-8")), strict=True)
-        head, *lines = list(reader) or [list(FIELDS)]
+        head, *lines = list(reader) or [list(fields)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: it is no results file: {error}") from None
-    if tuple(head) != FIELDS:
-        raise TableError(f"{path}: its columns are {', '.join(head)}; {', '.join(FIELDS)} are expected")
+    if head != list(fields):
+        raise TableError(f"{path}: its columns are {', '.join(head)}; {', '.join(fields)} are expected")
     for number, line in enumerate(lines, 2):
-        if len(line) != len(FIELDS):
-            raise TableError(f"{path}: row {number} has {len(line)} cells, not {len(FIELDS)}; mend it or take it out")
-    return [dict(zip(FIELDS, line, strict=True)) for line in lines]
+        if len(line) != len(fields):
+            raise TableError(f"{path}: row {number} has {len(line)} cells, not {len(fields)}; mend it or take it out")
+    return [dict(zip(fields, line, strict=True)) for line in lines]
 
 
 def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
@@ -95,19 +95,19 @@ def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
 class Table:
     """A results file open for appending; see `opened`."""
 
-    def __init__(self, path: Path, rows: list[Row]) -> None:
-        self.path, self.rows = path, rows
+    def __init__(self, path: Path, rows: list[Row], fields: Sequence[str]) -> None:
+        self.path, self.rows, self.fields = path, rows, fields
 
     @property
     def done(self) -> set[tuple[str, str]]:
-        """The keys of the runs that have a row: method and settings."""
+        """The keys of the runs of `fedlaw grid` that have a row: method and settings."""
         return {(row["method"], row["settings"]) for row in self.rows}
 
     def append(self, figures: Mapping[str, Any]) -> None:
         """Adds a row, on disk before this returns. What is missing or None is left empty."""
-        row = {field: _written(figures.get(field)) for field in FIELDS}
+        row = {field: _written(figures.get(field)) for field in self.fields}
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer = csv.DictWriter(file, self.fields, lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
@@ -117,7 +117,7 @@ class Table:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Table]:
+def opened(path: Path, fields: Sequence[str] = FIELDS) -> Iterator[Table]:
     """The table of this file, for this process alone; a line that a kill cut short is cut off.
 
     Raises TableError where another process has it open, or for a file with other columns.
@@ -127,12 +127,12 @@ def opened(path: Path) -> Iterator[Table]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TableError(f"{path}: another `fedlaw grid` is at work on this experiment; wait for it") from None
+            raise TableError(f"{path}: another process is adding to it; wait for it") from None
         lock.seek(0)
         content = lock.read()
-        rows = _rows(path, content)
+        rows = _rows(path, content, fields)
         os.truncate(path, content.rfind(b"\n") + 1)
-        yield Table(path, rows)
+        yield Table(path, rows, fields)
 
 
 def _written(value: Any) -> str:
