@@ -1,4 +1,4 @@
-"""Who carries weight and why, group by group: `python -m benchmarks.groups runs/grid/NAME/RUN` prints a run.
+"""Who carries weight or is selected, and why, group by group: `python -m benchmarks.groups runs/grid/NAME/RUN`.
 
 For runs with q-groups, where the silos of a group share a label. The mechanisms in docs/results.md are read from this.
 """
@@ -14,31 +14,44 @@ from fedlaw_flwr.runs.folder import read_events
 from fedlaw_flwr.runs.verdict import EXCLUDED_AT
 
 GROUPS = 10
-ROUNDS = (1, 2, 3, 5, 8, 10, 12, 15, 18, 20)
+WEIGHT_ROUNDS = (1, 2, 3, 5, 8, 10, 12, 15, 18, 20)
+RULE_ROUNDS = (1, 5, 10, 20, 40, 60, 80, 100, 150, 200)
 
 
 def table(folder: Path) -> str:
-    """Markdown: a line a group (* attacks) in some weight rounds: silos that carry weight, mean alignment, mean loss.
+    """Markdown: a line a group (* attacks), a column a round.
 
-    Alignment is (beta / alpha) <delta_i, z>, in thousandths; the loss is f~ at the trial model.
+    FedLAW's weight rounds: silos that carry weight, mean alignment (beta / alpha) <delta_i, z> in thousandths, mean
+    loss f~ at the trial model. Of a rule that selects: silos it kept, and the mean norm of the group's updates.
+    Raises ValueError for a run that has neither.
     """
     events = list(read_events(folder))
     run = next(event for event in events if event["kind"] == "run")
     size = run["settings"]["num-silos"] // GROUPS
     attacking = {_number(silo) // size for silo in run["attackers"]}
-    rounds = {event["round"]: event for event in events if event["kind"] == "round" and "scores" in event}
-    chosen = [number for number in ROUNDS if number in rounds]
+    rounds = {event["round"]: event for event in events if event["kind"] == "round"}
+    learned = [number for number in WEIGHT_ROUNDS if "scores" in rounds.get(number, {})]
+    chosen = learned or [number for number in RULE_ROUNDS if "kept" in rounds.get(number, {})]
+    if not chosen:
+        raise ValueError(f"{folder}: no round in it learned weights, and its rule selects no silos")
+    cell = _learned if learned else _selected
     lines = [
         "| group | " + " | ".join(f"round {number}" for number in chosen) + " |",
         "|---" * (len(chosen) + 1) + "|",
     ]
     for group in range(GROUPS):
-        cells = [_cell(rounds[number], group, size) for number in chosen]
+        cells = [cell(rounds[number], group, size) for number in chosen]
         lines.append(f"| {group}{'*' * (group in attacking)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(event: dict[str, Any], group: int, size: int) -> str:
+def _selected(event: dict[str, Any], group: int, size: int) -> str:
+    kept = sum(_number(silo) // size == group for silo in event["kept"])
+    norms = [norm for silo, norm in zip(event["silos"], event["norms"], strict=True) if _number(silo) // size == group]
+    return f"{kept}, {np.mean(norms):.1f}" if norms else f"{kept}, none heard"
+
+
+def _learned(event: dict[str, Any], group: int, size: int) -> str:
     scored = np.array([_number(silo) // size == group for silo in event["scored"]])
     carriers = sum(
         weight > EXCLUDED_AT and _number(silo) // size == group
