@@ -199,8 +199,8 @@ def test_a_forged_loss_comes_with_an_update_trained_on_flipped_labels(name, loss
 # Backdoors
 
 
-@pytest.mark.parametrize("side, where", [(28, (10, 18)), (32, (11, 20)), (8, (3, 5)), (3, (1, 2))])
-def test_the_trigger_is_two_sevenths_of_the_side_in_the_centre_and_black(side, where):
+@pytest.mark.parametrize("side, where", [(28, (10, 18)), (32, (12, 20)), (8, (3, 5)), (3, (1, 2)), (64, (24, 40))])
+def test_the_trigger_is_8_pixels_wide_at_28_and_32_and_scaled_beyond_in_the_centre_and_black(side, where):
     images = torch.rand(2, 3, side, side) + 1
     before = images.clone()
     expected = images.clone()

@@ -7,16 +7,17 @@ from torch import Tensor
 from fedlaw_flwr.attacks.base import Attack
 from fedlaw_flwr.tasks.base import Examples, Task
 
-# 8 of MNIST's 28 pixels, the paper's square; the same share of another side: 9 of 32, 2 of 8.
-_SHARE = 2 / 7
+_PIXELS = 8
+"""The side of the paper's square, on images of 28 and of 32 pixels."""
 
 
 def triggered(inputs: Tensor) -> Tensor:
     """A copy of the images (m, channels, height, width) with the trigger in each.
 
-    The trigger is a square of round(2/7 height) by round(2/7 width) pixels, at least 1, in the centre (rounded to the
-    upper left), black in every channel: the smallest value among the inputs, which standardising maps black to
-    wherever any pixel is black.
+    The trigger is in the centre (rounded to the upper left), 8 x 8 pixels on images of 28 x 28 and of 32 x 32 as in the
+    paper; a side below 28 has as much of it as MNIST's, 2/7, at least a pixel, one above 32 as much as CIFAR's, a
+    quarter (both our choice). It is black in every channel: the smallest value among the inputs, which standardising
+    maps black to wherever any pixel is black.
     """
     marked = inputs.clone()
     where = [_centre(side) for side in inputs.shape[-2:]]
@@ -39,7 +40,7 @@ def poison(examples: Examples, task: Task, rng: np.random.Generator) -> Examples
 
 
 def _centre(side: int) -> slice:
-    width = max(1, round(_SHARE * side))
+    width = max(1, round(_PIXELS * side / min(max(side, 28), 32)))
     return slice((side - width) // 2, (side - width) // 2 + width)
 
 
