@@ -46,6 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ideal": {"strategy": "ideal"},
     "watch-anew": _WATCH,
     "warm-5": {"warm-rounds": 5},
+    "memory-1": {"memory": 1.0, "beta": 0.001},
+    "warm-5 coalition": {"warm-rounds": 5, **_COALITION},
 }
 """What each defence sets."""
 
@@ -160,6 +162,17 @@ def jitter(share: float) -> Iterator[None]:
 SCHEDULES = ("beta/k", "beta/sqrt(k)", "warm-5")
 """Those that change how fast, or from when on, weights are learned."""
 
+ABLATED = (
+    *("warm-5", "coalition", "warm-5 coalition", "memory-1", "momentum-0.9", "stable-3", "always", "watch"),
+    *("beta/k", "beta/sqrt(k)", "normalised", "ranks", "fence-1", "fence-0"),
+)
+"""Every change within FedLAW's own framing, settings first; the ablation of docs/results.md."""
+
+PAPER = ("none", "label_flipping", "backdoor", "inverse_gradient", "double", "lie")
+"""No attackers, and the five attacks of the paper's tables."""
+
+SEEDS = (0, 1, 2, 3, 4)
+
 ALIKE = ("lie", "min_max", "min_sum", "score_max")
 """Attacks whose colluders all send the same."""
 
@@ -168,6 +181,9 @@ JITTERED: dict[str, tuple[str, float]] = {
 }
 """A defence, and what the colluders add to be told apart."""
 
+_SCREENING = tuple(
+    name for name in (*SETTINGS, *CANDIDATES) if name not in (*SCHEDULES, "memory-1", "warm-5 coalition")
+)
 # Attacks a row of the screening is about; every defence also meets those it is not meant for.
 _SCREENED = ("none", "inverse_gradient", "lie", "loss_zero", "sleeper", "sign_flip")
 FIELDS = (
@@ -220,20 +236,46 @@ def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
+def ablation(rows: Sequence[Row]) -> str:
+    """Markdown: a line a change, a column an attack of the paper at each q: the mean gain on the default, five seeds.
+
+    Changes that lack a run are left out. worst: the least of its gains.
+    """
+    cells: dict[tuple[str, float, str], dict[int, float]] = {}
+    for row in rows:
+        place = (row["defence"], float(row["q"]), row["attack"])
+        cells.setdefault(place, {})[int(row["seed"])] = 100 * float(row["validation"] or 0)
+    columns = [(q, attack) for q, _ in WORLDS for attack in PAPER]
+    lines = [
+        "| change | " + " | ".join(f"{attack}, {q}" for q, attack in columns) + " | worst |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    base = [mean(cells["default", *column][seed] for seed in SEEDS) for column in columns]
+    lines.append("| default | " + " | ".join(f"{value:.1f}" for value in base) + " | |")
+    for name in ABLATED:
+        found = [cells.get((name, *column), {}) for column in columns]
+        if all(set(SEEDS) <= set(of_seed) for of_seed in found):
+            gains = [mean(of_seed[seed] for seed in SEEDS) - value for of_seed, value in zip(found, base, strict=True)]
+            lines.append(f"| {name} | " + " | ".join(f"{gain:+.1f}" for gain in (*gains, min(gains))) + " |")
+    return "\n".join(lines)
+
+
 def wanted(
     what: str, seeds: Sequence[int], defences: Sequence[str] | None, attacks: Sequence[str] | None
 ) -> list[Cell]:
     """The runs of a study, each seed in full before the next.
 
     screen: every defence on some attacks; final: what may become the default on all; jitter: colluders who add noise;
-    schedules: how fast and from when on weights are learned, on the paper's attacks. defences and attacks, where given,
+    schedules: how fast and from when on weights are learned, on the paper's attacks; ablation: every change on these,
+    five seeds. defences and attacks, where given,
     replace the study's own.
     """
     studies: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-        "screen": (tuple(dict.fromkeys(name for name in (*SETTINGS, *CANDIDATES) if name not in SCHEDULES)), _SCREENED),
+        "screen": (_SCREENING, _SCREENED),
         "final": (("coalition", "watch", "default"), ("none", *ATTACKS)),
         "jitter": (tuple(JITTERED), ALIKE),
-        "schedules": (SCHEDULES, ("none", "label_flipping", "backdoor", "inverse_gradient", "double", "lie")),
+        "schedules": (SCHEDULES, PAPER),
+        "ablation": (("default", *ABLATED), PAPER),
         "table": ((), ()),
     }
     defences, attacks = defences or studies[what][0], attacks or studies[what][1]
@@ -249,7 +291,7 @@ def wanted(
 def main() -> None:
     """Runs what the CSV lacks, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("screen", "final", "jitter", "schedules", "table"))
+    parser.add_argument("what", choices=("screen", "final", "jitter", "schedules", "ablation", "table"))
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 1 for screen, jitter; else 0 to 4")
     parser.add_argument("--defences", nargs="+", default=None, help="in place of the study's")
     parser.add_argument("--attacks", nargs="+", default=None, help="in place of the study's")
@@ -257,7 +299,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/defences.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    seeds = chosen.seeds or ([0, 1, 2, 3, 4] if chosen.what not in ("screen", "jitter") else [0, 1])
+    seeds = chosen.seeds or (SEEDS if chosen.what not in ("screen", "jitter") else SEEDS[:2])
     with opened(chosen.out, FIELDS) as rows:
         done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows.rows}
         for cell in wanted(chosen.what, seeds, chosen.defences, chosen.attacks):
@@ -266,7 +308,7 @@ def main() -> None:
                     if (known := (*cell[:3], row["defence"], cell[4])) not in done:
                         rows.append(row)
                         done.add(known)
-        print(table(rows.rows, seeds))
+        print(ablation(rows.rows) if chosen.what == "ablation" else table(rows.rows, seeds))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The tables of docs/results.md from results/: `python -m benchmarks.results` puts them in, and changes nothing else.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: the settings the experiment's runs share, those of each
-method, then a line a cell.
+method, then a line a cell. `ablation` is of docs/defences.csv.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks import defences
 from fedlaw_flwr.studies.plan import Experiment
 from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, own_settings
 from fedlaw_flwr.studies.table import read_rows
@@ -24,6 +25,8 @@ def with_tables(page: str) -> str:
 
 
 def _table(name: str) -> str:
+    if name == "ablation":
+        return f"\n{defences.ablation(read_rows(ROOT / 'docs' / 'defences.csv', defences.FIELDS))}\n\n"
     # Only where examples lie differs from machine to machine, and no table says it.
     experiment = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
     rows = read_rows(ROOT / "results" / f"{name}.csv")
