@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from fedlaw_flwr.studies.plan import Experiment, Figure, PlannedRun
 from fedlaw_flwr.studies.several import run_several
 from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, own_settings, read_paper, write_summary
 from fedlaw_flwr.studies.table import FIELDS, TableError, found_elsewhere, opened, read_rows
-from fedlaw_flwr.studies.worker import Place
+from fedlaw_flwr.studies.worker import Place, commit_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -277,6 +278,25 @@ def test_a_table_may_have_columns_of_its_own(tmp_path):
         table.append({"a": 3})
     assert read_rows(path, ("a", "b")) == [{"a": "1", "b": "0.5"}, {"a": "3", "b": ""}]
     assert found_elsewhere(tmp_path / "other.csv") == {}
+
+
+def test_a_row_says_whether_the_code_had_been_changed_and_results_are_no_code(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.org")
+        subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True)
+
+    assert commit_of(tmp_path) == ""
+    (tmp_path / "package").mkdir()
+    for name in ("package/code.py", "results.csv"):
+        (tmp_path / name).write_text("1\n")
+    git("init")
+    git("add", "--all")
+    git("commit", "--message", "one")
+    assert re.fullmatch(" [0-9a-f]{7,}", commit_of(tmp_path / "package"))
+    (tmp_path / "results.csv").write_text("2\n")
+    assert not commit_of(tmp_path / "package").endswith("+")
+    (tmp_path / "package" / "code.py").write_text("2\n")
+    assert commit_of(tmp_path / "package").endswith("+")
 
 
 # -- several at a time ----------------------------------------------------------------------------------------------

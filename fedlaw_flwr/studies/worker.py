@@ -111,15 +111,27 @@ def _made_by(device: str) -> str:
 
     place = find(device)
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-    return f"fedlaw-flwr {version('fedlaw-flwr')}{_commit()}, torch {torch.__version__}, {name}"
+    release = version("fedlaw-flwr") + commit_of(Path(__file__).resolve().parent)
+    return f"fedlaw-flwr {release}, torch {torch.__version__}, {name}"
 
 
-def _commit() -> str:
-    """The commit this package was taken from, where it is a checkout; with a + if it has been changed since."""
-    where = Path(__file__).resolve().parent
-    command = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+def commit_of(folder: Path) -> str:
+    """The commit checked out in this folder, after a space; with a + if Python or its packages have been changed since.
+
+    Empty where it is no checkout. Results that a grid adds while it runs are no change.
+    """
+    head = _git(folder, "rev-parse", "--short", "HEAD")
+    if head is None or head.returncode:
         return ""
-    return f" {done.stdout.strip()}" if done.returncode == 0 else ""
+    changed = _git(folder, "diff", "--quiet", "HEAD", "--", ":(top)*.py", ":(top)pyproject.toml")
+    return f" {head.stdout.strip()}{'' if changed is not None and changed.returncode == 0 else '+'}"
+
+
+def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str] | None":
+    """What git said; None where there is no git, or it does not answer."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
