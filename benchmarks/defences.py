@@ -32,7 +32,7 @@ TASK = "digits"
 WORLDS = ((0.6, 0.2), (0.9, 0.4))
 """q, and the share of attackers, which max-byzantine is told."""
 _STRATEGY = "fedlaw_flwr.strategy.fedlaw"
-_COALITION, _WATCH = {"coalition-distance": 0.05}, {"watch": True}
+_COALITION, _WATCH, _MEMORY = {"coalition-distance": 0.05}, {"watch": True}, {"memory": 1.0, "beta": 0.001}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {"coalition-distance": 0.0, "watch": False},
@@ -46,7 +46,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ideal": {"strategy": "ideal"},
     "watch-anew": _WATCH,
     "warm-5": {"warm-rounds": 5},
-    "memory-1": {"memory": 1.0, "beta": 0.001},
+    "memory-1": _MEMORY,
+    "warm-2": {"warm-rounds": 2},
+    "warm-2 memory-1": {"warm-rounds": 2, **_MEMORY},
+    "warm-5 memory-1": {"warm-rounds": 5, **_MEMORY},
     "warm-5 coalition": {"warm-rounds": 5, **_COALITION},
 }
 """What each defence sets."""
@@ -163,7 +166,8 @@ SCHEDULES = ("beta/k", "beta/sqrt(k)", "warm-5")
 """Those that change how fast, or from when on, weights are learned."""
 
 ABLATED = (
-    *("warm-5", "coalition", "warm-5 coalition", "memory-1", "momentum-0.9", "stable-3", "always", "watch"),
+    *("warm-2", "warm-5", "memory-1", "warm-2 memory-1", "warm-5 memory-1", "coalition", "warm-5 coalition", "watch"),
+    *("always", "stable-3", "momentum-0.9"),
     *("beta/k", "beta/sqrt(k)", "normalised", "ranks", "fence-1", "fence-0"),
 )
 """Every change within FedLAW's own framing, settings first; the ablation of docs/results.md."""
@@ -182,7 +186,7 @@ JITTERED: dict[str, tuple[str, float]] = {
 """A defence, and what the colluders add to be told apart."""
 
 _SCREENING = tuple(
-    name for name in (*SETTINGS, *CANDIDATES) if name not in (*SCHEDULES, "memory-1", "warm-5 coalition")
+    name for name in (*SETTINGS, *CANDIDATES) if name not in SCHEDULES and not name.startswith(("warm", "memory"))
 )
 # Attacks a row of the screening is about; every defence also meets those it is not meant for.
 _SCREENED = ("none", "inverse_gradient", "lie", "loss_zero", "sleeper", "sign_flip")
