@@ -1,7 +1,7 @@
 """The tables of docs/results.md from results/: `python -m benchmarks.results` puts them in, and changes nothing else.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: the settings the experiment's runs share, those of each
-method, then a line a cell. `ablation` is of docs/defences.csv.
+method, then a line a cell. `ablation` and `ablation-fresh` are of docs/defences.csv.
 """
 
 import re
@@ -25,8 +25,9 @@ def with_tables(page: str) -> str:
 
 
 def _table(name: str) -> str:
-    if name == "ablation":
-        return f"\n{defences.ablation(read_rows(ROOT / 'docs' / 'defences.csv', defences.FIELDS))}\n\n"
+    if name in ("ablation", "ablation-fresh"):
+        seeds = defences.SEEDS if name == "ablation" else defences.FRESH
+        return f"\n{defences.ablation(read_rows(ROOT / 'docs' / 'defences.csv', defences.FIELDS), seeds)}\n\n"
     # Only where examples lie differs from machine to machine, and no table says it.
     experiment = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
     rows = read_rows(ROOT / "results" / f"{name}.csv")
