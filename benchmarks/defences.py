@@ -176,7 +176,7 @@ ABLATED = (
     *("watch", "always", "stable-3", "momentum-0.9"),
     *("beta/k", "beta/sqrt(k)", "normalised", "ranks", "fence-1", "fence-0"),
 )
-"""Every change within FedLAW's own framing, settings first; the ablation of docs/results.md."""
+"""Every change within FedLAW's own framing; the ablation of docs/results.md."""
 
 PAPER = ("none", "label_flipping", "backdoor", "inverse_gradient", "double", "lie")
 """No attackers, and the five attacks of the paper's tables."""
@@ -278,9 +278,8 @@ def wanted(
     """The runs of a study, each seed in full before the next.
 
     screen: every defence on some attacks; final: what may become the default on all; jitter: colluders who add noise;
-    schedules: how fast and from when on weights are learned, on the paper's attacks; ablation: every change on these,
-    five seeds. defences and attacks, where given,
-    replace the study's own.
+    schedules: how fast and from when on weights are learned, on the paper's attacks; ablation: every change on these.
+    defences and attacks, where given, replace the study's own.
     """
     studies: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         "screen": (_SCREENING, _SCREENED),
