@@ -178,13 +178,14 @@ def test_mnist_core_is_what_was_promised():
     at_40 = {(run.method, run.values["attack"]) for run in core.runs if run.values["byzantine"] == 0.4}
     attacks = ("label_flipping", "inverse_gradient", "backdoor", "double", "lie")
     methods = ("FedLAW", "FedLAW, Algorithm 1", "FedAVG", "Bulyan", "Trimmed Mean")
-    true_labels, other_bulyan = "FedLAW, Algorithm 1, true labels", "Bulyan, pool of 40"
+    true_labels = "FedLAW, Algorithm 1, true labels"
+    others_too = ("Bulyan, pool of 40", "FedLAW, beta 0.0001, true labels")
     double = [run for run in core.runs if run.values["attack"] == "double"]
-    assert {run.method for run in double if run.values["global-parameter"] == "perturbed"} == {*methods, other_bulyan}
+    assert {run.method for run in double if run.values["global-parameter"] == "perturbed"} == {*methods, *others_too}
     lie = [run for run in core.runs if run.values["attack"] == "lie"]
-    assert {run.method for run in lie if run.values["lie-over"] == "parameters"} == {*methods, other_bulyan}
+    assert {run.method for run in lie if run.values["lie-over"] == "parameters"} == {*methods, *others_too}
     assert at_40 == {
-        *((method, attack) for method in (*methods, other_bulyan) for attack in attacks),
+        *((method, attack) for method in (*methods, *others_too) for attack in attacks),
         *((true_labels, attack) for attack in ("label_flipping", "backdoor")),
         ("ideal", "label_flipping"),
     }
