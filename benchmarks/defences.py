@@ -224,22 +224,27 @@ def one(cell: Cell, engine: str) -> list[dict[str, Any]]:
     return [dict(zip(FIELDS, (TASK, attack, share, q, seed, name, *figures), strict=True)) for name in names]
 
 
-def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
-    """Markdown: mean validation accuracy over the seeds in per cent, and what each defence gains on the default."""
-    cells: dict[tuple[str, str, str], dict[int, float]] = {}
+def _means(rows: Sequence[Row], seeds: Sequence[int]) -> dict[tuple[float, str, str], float]:
+    """Mean validation accuracy in per cent by q, attack and defence, of those that have a run of every seed."""
+    cells: dict[tuple[float, str, str], dict[int, float]] = {}
     for row in rows:
         if int(row["seed"]) in seeds:
-            of_seed = cells.setdefault((row["q"], row["attack"], row["defence"]), {})
+            of_seed = cells.setdefault((float(row["q"]), row["attack"], row["defence"]), {})
             of_seed[int(row["seed"])] = 100 * float(row["validation"] or 0)
-    complete = {key: mean(found.values()) for key, found in cells.items() if len(found) == len(seeds)}
+    return {key: mean(found.values()) for key, found in cells.items() if len(found) == len(seeds)}
+
+
+def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
+    """Markdown: mean validation accuracy over the seeds in per cent, and what each defence gains on the default."""
+    means = _means(rows, seeds)
     columns = [
-        name for name in dict.fromkeys((*SETTINGS, *CANDIDATES, *JITTERED)) if any(key[2] == name for key in complete)
+        name for name in dict.fromkeys((*SETTINGS, *CANDIDATES, *JITTERED)) if any(key[2] == name for key in means)
     ]
     lines = ["| q | attack | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for q, _ in WORLDS:
         for attack in ("none", *ATTACKS):
-            base = complete.get((str(q), attack, "default"))
-            values = [complete.get((str(q), attack, name)) for name in columns]
+            base = means.get((q, attack, "default"))
+            values = [means.get((q, attack, name)) for name in columns]
             if base is None:
                 continue
             shown = ["" if value is None else f"{value - base:+.1f}" for value in values]
@@ -253,21 +258,16 @@ def ablation(rows: Sequence[Row], seeds: Sequence[int] = SEEDS) -> str:
 
     Changes that lack a run are left out. worst: the least of its gains.
     """
-    cells: dict[tuple[str, float, str], dict[int, float]] = {}
-    for row in rows:
-        place = (row["defence"], float(row["q"]), row["attack"])
-        cells.setdefault(place, {})[int(row["seed"])] = 100 * float(row["validation"] or 0)
+    means = _means(rows, seeds)
     columns = [(q, attack) for q, _ in WORLDS for attack in PAPER]
     lines = [
         "| change | " + " | ".join(f"{attack}, {q}" for q, attack in columns) + " | worst |",
         "|---" * (len(columns) + 2) + "|",
+        "| default | " + " | ".join(f"{means[*column, 'default']:.1f}" for column in columns) + " | |",
     ]
-    base = [mean(cells["default", *column][seed] for seed in seeds) for column in columns]
-    lines.append("| default | " + " | ".join(f"{value:.1f}" for value in base) + " | |")
     for name in ABLATED:
-        found = [cells.get((name, *column), {}) for column in columns]
-        if all(set(seeds) <= set(of_seed) for of_seed in found):
-            gains = [mean(of_seed[seed] for seed in seeds) - value for of_seed, value in zip(found, base, strict=True)]
+        if all((*column, name) in means for column in columns):
+            gains = [means[*column, name] - means[*column, "default"] for column in columns]
             lines.append(f"| {name} | " + " | ".join(f"{gain:+.1f}" for gain in (*gains, min(gains))) + " |")
     return "\n".join(lines)
 
@@ -311,15 +311,15 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     seeds = chosen.seeds or (SEEDS if chosen.what not in ("screen", "jitter") else SEEDS[:2])
-    with opened(chosen.out, FIELDS) as rows:
-        done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in rows.rows}
+    with opened(chosen.out, FIELDS) as results:
+        done = {(r["attack"], float(r["q"]), float(r["share"]), r["defence"], int(r["seed"])) for r in results.rows}
         for cell in wanted(chosen.what, seeds, chosen.defences, chosen.attacks):
             if cell not in done:
                 for row in one(cell, chosen.engine):
                     if (known := (*cell[:3], row["defence"], cell[4])) not in done:
-                        rows.append(row)
+                        results.append(row)
                         done.add(known)
-        print(ablation(rows.rows, seeds) if chosen.what == "ablation" else table(rows.rows, seeds))
+        print((ablation if chosen.what == "ablation" else table)(results.rows, seeds))
 
 
 if __name__ == "__main__":

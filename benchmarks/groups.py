@@ -28,7 +28,7 @@ def table(folder: Path) -> str:
     events = list(read_events(folder))
     run = next(event for event in events if event["kind"] == "run")
     size = run["settings"]["num-silos"] // GROUPS
-    attacking = {_number(silo) // size for silo in run["attackers"]}
+    attacking = {_group(silo, size) for silo in run["attackers"]}
     rounds = {event["round"]: event for event in events if event["kind"] == "round"}
     learned = [number for number in WEIGHT_ROUNDS if "scores" in rounds.get(number, {})]
     chosen = learned or [number for number in RULE_ROUNDS if "kept" in rounds.get(number, {})]
@@ -46,15 +46,15 @@ def table(folder: Path) -> str:
 
 
 def _selected(event: dict[str, Any], group: int, size: int) -> str:
-    kept = sum(_number(silo) // size == group for silo in event["kept"])
-    norms = [norm for silo, norm in zip(event["silos"], event["norms"], strict=True) if _number(silo) // size == group]
+    kept = sum(_group(silo, size) == group for silo in event["kept"])
+    norms = [norm for silo, norm in zip(event["silos"], event["norms"], strict=True) if _group(silo, size) == group]
     return f"{kept}, {np.mean(norms):.1f}" if norms else f"{kept}, none heard"
 
 
 def _learned(event: dict[str, Any], group: int, size: int) -> str:
-    scored = np.array([_number(silo) // size == group for silo in event["scored"]])
+    scored = np.array([_group(silo, size) == group for silo in event["scored"]])
     carriers = sum(
-        weight > EXCLUDED_AT and _number(silo) // size == group
+        weight > EXCLUDED_AT and _group(silo, size) == group
         for silo, weight in zip(event["silos"], event["weights"], strict=True)
     )
     if not scored.any():
@@ -64,8 +64,8 @@ def _learned(event: dict[str, Any], group: int, size: int) -> str:
     return f"{carriers}, {alignment.mean():.1f}, {losses.mean():.2f}"
 
 
-def _number(silo: str) -> int:
-    return int(silo.rpartition(" ")[2])
+def _group(silo: str, size: int) -> int:
+    return int(silo.rpartition(" ")[2]) // size
 
 
 def main() -> None:

@@ -75,12 +75,12 @@ def main() -> None:
         for attack in ("none", *ATTACKS)
         for strategy in STRATEGIES
     ]
-    with opened(chosen.out, FIELDS) as rows, ProcessPoolExecutor(2) as pool:
-        done = {(row["task"], row["strategy"], row["attack"], int(row["seed"])) for row in rows.rows}
+    with opened(chosen.out, FIELDS) as results, ProcessPoolExecutor(2) as pool:
+        done = {(row["task"], row["strategy"], row["attack"], int(row["seed"])) for row in results.rows}
         futures = [pool.submit(one, *cell, chosen.data_dir) for cell in wanted if cell not in done]
         for future in as_completed(futures):
-            rows.append(future.result())
-        print(table(rows.rows, chosen.task))
+            results.append(future.result())
+        print(table(results.rows, chosen.task))
 
 
 if __name__ == "__main__":

@@ -58,11 +58,11 @@ class RuleSettings:
     beyond_guarantee   run a rule where its paper's condition fails (FedLAW's tables do); False.
     krum_m             updates Multi-Krum averages, a count; n - f (ByzFL; FedLAW: n - f - 2).
     bulyan_pool        updates Bulyan selects, a count; n - 2f (El Mhamdi et al. 2018). Another number only beyond the
-                       guarantee (FedLAW, I.2: one of 20, 40, 50 at n = 200).
+                       guarantee.
     bulyan_inner       neighbours each inner Krum counts; r - f - 2 of r remaining rows. Another number only beyond
                        the guarantee, where n - f - 2 is the default (FedLAW, I.2: (1 - fraction) n - 2).
     bulyan_average     values Bulyan averages per coordinate, a count; max(1, pool - 2f). Another number only beyond
-                       the guarantee.
+                       the guarantee. (FedLAW, I.2, has a candidate pool of 20, 40 or 50 of n = 200, not said which.)
     cclip_tau          clipping radius, units of g; 10 (FedLAW: 0.1 or 10; the code of Karimireddy et al. 2021: 100,
                        of Karimireddy et al. 2022: 10, over 1 - momentum in some runs).
     cclip_iterations   clipping steps a round; 1 (FedLAW and the code of Karimireddy et al. 2021).

@@ -116,7 +116,7 @@ def _made_by(device: str) -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit checked out in this folder, after a space; with a + if Python or its packages have been changed since.
+    """The commit checked out in this folder, after a space; with a + if Python files or pyproject.toml changed.
 
     Empty where it is no checkout. Results that a grid adds while it runs are no change.
     """
