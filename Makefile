@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-hard federation test test-slow lint bench clean docker/compose.yml
+.PHONY: demo demo-hard federation test test-slow lint docs bench clean docker/compose.yml
 
 # A finished federated run by `flwr run`: FedLAW, then FedAvg, on the same silos, a fifth of them hostile.
 demo: $(INSTALLED)
@@ -35,9 +35,16 @@ test: lint
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -rs
 
-lint: $(INSTALLED)
+# Style, types, which package imports which, and the documentation with every link in it.
+lint: $(INSTALLED) docs
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+# The documentation as a site, in site/. A warning is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
@@ -45,8 +52,8 @@ bench: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -16,14 +16,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fedlaw_flwr.apps.shipped.package import package_files
 from fedlaw_flwr.deploy.control import follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.local import LocalFederation
-from fedlaw_flwr.deploy.package import package_files, run_config
+from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import init, render
-from fedlaw_flwr.runs.processes import free_port
+from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.silo.packages import digest_of
+from fedlaw_flwr.simulation.processes import free_port
 
 _FEDERATION = """\
 name: speed
@@ -61,7 +63,7 @@ app = ClientApp()
 
 @app.train()
 def train(message, context):
-    from client_app import deployed
+    from fedlaw_flwr.apps import deployed
 
     silo = int(Path(context.node_config["socket"]).stem.rpartition("-")[2])
     own = {"partition-id": silo, "num-partitions": 4, "partition": "iid", "task": "digits", "seed": 0}
@@ -71,8 +73,8 @@ CLIENTS = {"numpy": _NUMPY, "torch": _TORCH, "ours": ""}
 _IMPORTS = {
     "flwr's own process": "flwr.supernode.cli.flwr_clientapp",
     "+ numpy": "flwr.supernode.cli.flwr_clientapp, numpy, flwr.app, flwr.clientapp",
-    "+ our dispatcher": "flwr.supernode.cli.flwr_clientapp, fedlaw_flwr.silo.guard, fedlaw_flwr.silo.dispatch",
-    "+ our client with torch": "flwr.supernode.cli.flwr_clientapp, client_app.deployed",
+    "+ our dispatcher": "flwr.supernode.cli.flwr_clientapp, fedlaw_flwr.silo.guard, fedlaw_flwr.apps.shipped.client",
+    "+ our client with torch": "flwr.supernode.cli.flwr_clientapp, fedlaw_flwr.apps.deployed",
 }
 
 
@@ -80,11 +82,11 @@ def exchanges(processes: LocalFederation, app: Path, rounds: int) -> list[float]
     """The seconds of each exchange of one run of this app but the first, in which processes and caches warm up."""
     control = processes.control()
     number = control.submit(str(app), run_config(processes.federation, {"num-rounds": rounds}))
-    events = list(follow(processes.runs / f"run-{number}", lambda: control.status(number).startswith("finished")))
-    found = [exchange for event in events if event["kind"] == "round" for exchange in event["exchanges"]]
-    if len(found) != rounds or any(exchange["answered"] != 4 for exchange in found):
-        raise RuntimeError(f"run {number}: not all answered: {[event for event in events if event['kind'] != 'round']}")
-    return [float(exchange["seconds"]) for exchange in found[1:]]
+    run = Run.of(follow(processes.runs / f"run-{number}", lambda: control.status(number).startswith("finished")))
+    found = [exchange for event in run.rounds for exchange in event.exchanges]
+    if len(found) != rounds or any(exchange.answered != 4 for exchange in found):
+        raise RuntimeError(f"run {number}: not all answered: {run.missing}")
+    return [exchange.seconds for exchange in found[1:]]
 
 
 def import_seconds(modules: str, times: int = 5) -> float:

@@ -22,11 +22,12 @@ from typing import Any
 import psutil
 import torch
 
-from client_app.batched import SimulatedSilos
-from client_app.simulated import app
-from fedlaw_flwr.runs.in_process import run_batched, run_in_process
-from fedlaw_flwr.runs.simulation import simulate
-from fedlaw_flwr.settings import Settings
+from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
+from fedlaw_flwr.apps.byzantine.simulated import app
+from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.events.types import Event, RoundEnded
+from fedlaw_flwr.simulation.flwr_run import simulate
+from fedlaw_flwr.simulation.in_process import run_batched, run_in_process
 
 _MARK = "FEDLAW_BENCHMARK"  # in the environment of every process the run leads to
 ENGINES = ("batched", "in-process", "ray")
@@ -42,9 +43,9 @@ def rounds(settings: Settings, engine: str, silos_per_batch: int) -> list[tuple[
     torch.set_num_threads(os.cpu_count() or 1)  # the in-process engine leaves it at 1
     found: list[tuple[float, float]] = []
 
-    def note(event: dict[str, Any]) -> None:
-        if event["kind"] == "round":
-            found.append((float(event["seconds"]), cpu_seconds()))
+    def note(event: Event) -> None:
+        if isinstance(event, RoundEnded):
+            found.append((event.seconds, cpu_seconds()))
 
     with tempfile.TemporaryDirectory() as folder:
         runs[engine](settings, Path(folder) / "run", note)

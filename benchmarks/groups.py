@@ -1,17 +1,17 @@
 """Who carries weight or is selected, and why, group by group: `python -m benchmarks.groups runs/grid/NAME/RUN`.
 
-For runs with q-groups, where the silos of a group share a label. The mechanisms in docs/results.md are read from this.
+For runs with q-groups, where the silos of a group share a label. The mechanisms that docs/research/results.md describes
+are read from these tables.
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Vector
-from fedlaw_flwr.runs.folder import read_events
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT
+from fedlaw_flwr.core.blocks import Vector
+from fedlaw_flwr.events.record import EXCLUDED_AT, Run
+from fedlaw_flwr.events.types import RoundEnded
 
 GROUPS = 10
 WEIGHT_ROUNDS = (1, 2, 3, 5, 8, 10, 12, 15, 18, 20)
@@ -25,13 +25,12 @@ def table(folder: Path) -> str:
     loss f~ at the trial model. Of a rule that selects: silos it kept, and the mean norm of the group's updates.
     Raises ValueError for a run that has neither.
     """
-    events = list(read_events(folder))
-    run = next(event for event in events if event["kind"] == "run")
-    size = run["settings"]["num-silos"] // GROUPS
-    attacking = {_group(silo, size) for silo in run["attackers"]}
-    rounds = {event["round"]: event for event in events if event["kind"] == "round"}
-    learned = [number for number in WEIGHT_ROUNDS if "scores" in rounds.get(number, {})]
-    chosen = learned or [number for number in RULE_ROUNDS if "kept" in rounds.get(number, {})]
+    run = Run.read(folder)
+    size = run.settings["num-silos"] // GROUPS
+    attacking = {_group(silo, size) for silo in run.attackers}
+    rounds = {event.round: event for event in run.rounds}
+    learned = [number for number in WEIGHT_ROUNDS if number in rounds and rounds[number].scores is not None]
+    chosen = learned or [number for number in RULE_ROUNDS if number in rounds and rounds[number].kept is not None]
     if not chosen:
         raise ValueError(f"{folder}: no round in it learned weights, and its rule selects no silos")
     cell = _learned if learned else _selected
@@ -45,22 +44,19 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _selected(event: dict[str, Any], group: int, size: int) -> str:
-    kept = sum(_group(silo, size) == group for silo in event["kept"])
-    norms = [norm for silo, norm in zip(event["silos"], event["norms"], strict=True) if _group(silo, size) == group]
+def _selected(event: RoundEnded, group: int, size: int) -> str:
+    kept = sum(_group(silo, size) == group for silo in event.kept or ())
+    norms = [norm for silo, norm in zip(event.silos, event.norms, strict=True) if _group(silo, size) == group]
     return f"{kept}, {np.mean(norms):.1f}" if norms else f"{kept}, none heard"
 
 
-def _learned(event: dict[str, Any], group: int, size: int) -> str:
-    scored = np.array([_group(silo, size) == group for silo in event["scored"]])
-    carriers = sum(
-        weight > EXCLUDED_AT and _group(silo, size) == group
-        for silo, weight in zip(event["silos"], event["weights"], strict=True)
-    )
+def _learned(event: RoundEnded, group: int, size: int) -> str:
+    scored = np.array([_group(silo, size) == group for silo in event.scored or ()])
+    carriers = sum(weight > EXCLUDED_AT and _group(silo, size) == group for silo, weight in event.weight_of.items())
     if not scored.any():
         return f"{carriers}, none scored"
-    alignment: Vector = 1e3 * np.array(event["alignment"])[scored]
-    losses: Vector = np.array(event["trial-losses"])[scored]
+    alignment: Vector = 1e3 * np.array(event.alignment)[scored]
+    losses: Vector = np.array(event.trial_losses)[scored]
     return f"{carriers}, {alignment.mean():.1f}, {losses.mean():.2f}"
 
 

@@ -4,12 +4,12 @@ import logging
 import tempfile
 from pathlib import Path
 
-from client_app.simulated import app
-from fedlaw_flwr.runs.folder import read_events
-from fedlaw_flwr.runs.in_process import run_in_process
-from fedlaw_flwr.runs.verdict import verdict
-from fedlaw_flwr.settings import Settings
-from fedlaw_flwr.training import LOSS_AT
+from fedlaw_flwr.apps.byzantine.simulated import app
+from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.verdict import verdict
+from fedlaw_flwr.simulation.in_process import run_in_process
+from fedlaw_flwr.training.options import LOSS_AT
 
 CASES = [
     ("inverse_gradient", 0.6, 0.2),
@@ -34,14 +34,14 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "run"
                     run_in_process(app, Settings.read({**settings, "seed": seed}), path)
-                    found.append(verdict(read_events(path)))
+                    found.append(verdict(Run.read(path)))
             accuracies = [100 * (v.validation_accuracy or 0.0) for v in found]
             listed = " ".join(f"{a:.1f}" for a in accuracies)
             caught = " ".join(f"{v.caught}/{v.attackers}" for v in found)
-            wronged = " ".join(str(v.wronged) for v in found)
+            wrongly = " ".join(str(v.wrongly_excluded) for v in found)
             mean = sum(accuracies) / len(accuracies)
             print(
-                f"| {attack} | {q} | {fraction} | {loss_at} | {listed} | {mean:.1f} | {caught} | {wronged} |",
+                f"| {attack} | {q} | {fraction} | {loss_at} | {listed} | {mean:.1f} | {caught} | {wrongly} |",
                 flush=True,
             )
 

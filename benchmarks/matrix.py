@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.one_run import events_of
+from benchmarks.one_run import run_of
 from fedlaw_flwr.attacks import ATTACKS
 from fedlaw_flwr.rules import RULES
 from fedlaw_flwr.studies.table import Row, opened
@@ -30,13 +30,13 @@ FIELDS = ("task", "strategy", "attack", "seed", "accuracy", "attack_success", "c
 
 def one(task: str, strategy: str, attack: str, seed: int, data_dir: str) -> dict[str, Any]:
     """One run: its row."""
-    from fedlaw_flwr.runs.verdict import verdict
+    from fedlaw_flwr.events.verdict import verdict
+    from fedlaw_flwr.studies.worker import columns_of
 
     logging.disable(logging.CRITICAL)
     named = {"strategy": "fedlaw", "variant": "bsum"} if strategy == "bsum" else {"strategy": strategy}
     values = {**COMMON, **TASKS[task], **named, "task": task, "attack": attack, "seed": seed, "data-dir": data_dir}
-    found = verdict(events_of(values))
-    figures = {field: getattr(found, field, None) for field in FIELDS}
+    figures = columns_of(verdict(run_of(values)))
     return {**figures, "task": task, "strategy": strategy, "attack": attack, "seed": seed}
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data-dir", default="")
-    parser.add_argument("--out", type=Path, default=Path("docs/matrix.csv"))
+    parser.add_argument("--out", type=Path, default=Path("docs/research/matrix.csv"))
     chosen = parser.parse_args()
     wanted = [
         (chosen.task, strategy, attack, seed)

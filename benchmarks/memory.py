@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlaw_flwr.engine.in_process import InProcessGrid
+from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.strategy import FedLAW
 
 _PARAMETERS = 1_000_000

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from fedlaw_flwr.projection import project
+from fedlaw_flwr.core.projection import project
 
 _REPEATS = 5
 

@@ -1,7 +1,8 @@
-"""The tables of docs/results.md from results/: `python -m benchmarks.results` puts them in, and changes nothing else.
+"""The tables of docs/research/results.md from results/: `python -m benchmarks.results` puts them in.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`: the settings the experiment's runs share, those of each
-method, then a line a cell. `ablation` and `ablation-fresh` are of docs/defences.csv.
+Nothing else on the page is changed. A table stands between `<!-- table NAME -->` and `<!-- end -->`: the settings the
+experiment's runs share, those of each method, then a line a cell. `ablation` and `ablation-fresh` are of
+docs/research/defences.csv.
 """
 
 import re
@@ -14,7 +15,8 @@ from fedlaw_flwr.studies.summary import cells_of, common_settings, markdown, own
 from fedlaw_flwr.studies.table import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "results.md"
+RESEARCH = ROOT / "docs" / "research"
+PAGE = RESEARCH / "results.md"
 _COMMIT = re.compile(r" [0-9a-f]{7,}\+?,")  # in made_by
 _TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -27,7 +29,7 @@ def with_tables(page: str) -> str:
 def _table(name: str) -> str:
     if name in ("ablation", "ablation-fresh"):
         seeds = defences.SEEDS if name == "ablation" else defences.FRESH
-        return f"\n{defences.ablation(read_rows(ROOT / 'docs' / 'defences.csv', defences.FIELDS), seeds)}\n\n"
+        return f"\n{defences.ablation(read_rows(RESEARCH / 'defences.csv', defences.FIELDS), seeds)}\n\n"
     # Only where examples lie differs from machine to machine, and no table says it.
     experiment = Experiment.read(ROOT / "experiments" / f"{name}.yaml", {"data-dir": str(ROOT)})
     rows = read_rows(ROOT / "results" / f"{name}.csv")

@@ -1,1 +1,1 @@
-"""The ClientApps: what runs in a silo, honest or, in experiments and drills only, Byzantine."""
+"""The Flower app's ClientApp entry point; the code is in `fedlaw_flwr.apps`."""

@@ -1,1 +1,1 @@
-"""The ServerApp: run configuration in, federated run out."""
+"""The Flower app's ServerApp entry point; the code is in `fedlaw_flwr.apps`."""

@@ -1,18 +1,5 @@
-"""The ServerApp of `flwr run`: checks the settings, opens a run folder, and lets the experiment run over the grid."""
+"""The ServerApp of `flwr run`: one run with the settings of the run configuration."""
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
+from fedlaw_flwr.apps import server
 
-from fedlaw_flwr.runs.experiment import run_experiment
-from fedlaw_flwr.runs.folder import RunFolder
-from fedlaw_flwr.settings import Settings
-
-app = ServerApp()
-
-
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """One run. What it does, and why it failed if it did, is in the run folder's events."""
-    settings = Settings.read(context.run_config)
-    with RunFolder.create(settings) as folder:
-        run_experiment(grid, settings, folder)
+app = server.app

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp import ServerApp
 
-from fedlaw_flwr.engine.in_process import InProcessGrid
+from fedlaw_flwr.engines.in_process import InProcessGrid
 
 CLIENTS, HOSTILE = 10, 7
 MILLION = 1_000_000

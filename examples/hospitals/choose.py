@@ -13,10 +13,11 @@ from statistics import mean
 from federation import prepare, train
 from hospitals import HOSPITALS
 
-from fedlaw_flwr.runs.record import Run
-from fedlaw_flwr.tasks import tabular
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import EvaluatedBySilos
+from fedlaw_flwr.records import tabular
+from fedlaw_flwr.records.holdout import hold_back
 from fedlaw_flwr.tasks.classification import ClassificationTask
-from fedlaw_flwr.tasks.holdout import hold_back
 
 VALIDATION = 0.25
 """The share of what a hospital would train on that it keeps for choosing; what it holds back for its test stays out."""
@@ -72,10 +73,10 @@ def on_validation(runs: Sequence[Run], rounds: int) -> str:
     """AUC and loss of the model after so many rounds; NaN for a model that has diverged."""
     honest = [f"silo {index}" for index, hospital in enumerate(HOSPITALS) if not hospital.fault]
     said = [
-        event["by-silo"]
+        event.by_silo
         for run in runs
         for event in run.events
-        if event["kind"] == "silo-evaluation" and event["round"] == rounds
+        if isinstance(event, EvaluatedBySilos) and event.round == rounds
     ]
     auc, loss = (
         mean(by_silo.get(name, {}).get(silo, nan) for by_silo in said for silo in honest) for name in ("auc", "loss")

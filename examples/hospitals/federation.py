@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from hospitals import TARGET, Hospital, write_records
 
-from client_app import own
-from fedlaw_flwr.engine.in_process import InProcessGrid
-from fedlaw_flwr.runs.experiment import run_experiment
-from fedlaw_flwr.runs.folder import RunFolder
-from fedlaw_flwr.runs.record import Run
-from fedlaw_flwr.settings import Settings
-from fedlaw_flwr.tasks.agreement import agree, summarise
+from fedlaw_flwr.apps import own
+from fedlaw_flwr.apps.experiment import run_experiment
+from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.engines.in_process import InProcessGrid
+from fedlaw_flwr.events.folder import RunFolder
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import EvaluatedBySilos
+from fedlaw_flwr.records.agreement import agree, summarise
+from fedlaw_flwr.records.draft import draft
+from fedlaw_flwr.records.tabular import FileOptions
 from fedlaw_flwr.tasks.base import Examples, SiloTask
-from fedlaw_flwr.tasks.draft import draft
 from fedlaw_flwr.tasks.initial import save_initial
-from fedlaw_flwr.tasks.tabular import FileOptions
-from fedlaw_flwr.training import evaluate
+from fedlaw_flwr.training.local import evaluate
 
 MAX_BYZANTINE = 2
 """What the federation believes: the largest bound six silos allow (2b + 2 <= n), and one fewer than is true."""
@@ -110,9 +111,9 @@ def train(federation: Federation, folder: Path, changed: Mapping[str, Any]) -> O
     with RunFolder.create(settings) as opened:
         result = run_experiment(grid, settings, opened)
     run = Run.read(folder)
-    measured = [event for event in run.events if event["kind"] == "silo-evaluation"]
+    measured = [event for event in run.events if isinstance(event, EvaluatedBySilos)]
     task = federation.task(federation.hospitals[0])
     model = task.build_model(0)
     model.load_state_dict(result.arrays.to_torch_state_dict())
     auc = evaluate(model, task, federation.honest_test()).get("auc", float("nan"))
-    return Outcome(run, measured[-1]["by-silo"].get("auc", {}) if measured else {}, auc)
+    return Outcome(run, measured[-1].by_silo.get("auc", {}) if measured else {}, auc)

@@ -11,11 +11,11 @@ from typing import Any
 from federation import MAX_BYZANTINE, Federation, Outcome, prepare, train
 from hospitals import HOSPITALS, Hospital
 
-from fedlaw_flwr.runs.record import Run
-from fedlaw_flwr.runs.report import write_report
-from fedlaw_flwr.runs.why import score_of, why
-from fedlaw_flwr.settings import STRATEGIES
-from fedlaw_flwr.weighting import Simplex
+from fedlaw_flwr.config.settings import STRATEGIES
+from fedlaw_flwr.core.simplex import Simplex
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.reporting.explanations import score_of, why
+from fedlaw_flwr.reporting.report import write_report
 
 CHOSEN: dict[str, dict[str, Any]] = {
     "fedlaw": {"num-rounds": 20, "local-epochs": 1, "lr": 1.0, "beta": 0.01},
@@ -87,10 +87,10 @@ def reasons(federation: Federation, run: Run) -> list[str]:
         sentence = why(run, silo)
         if sentence:
             found.append(f"  {hospital.name}: {sentence}")
-        elif hospital.fault and run.final is not None and (event := run.learned_by(run.final["round"])):
+        elif hospital.fault and run.deciding is not None and (event := run.learned_by(run.deciding.round)):
             score = score_of(run, event, silo)
             found.append(
-                f"  {hospital.name} is faulty and carries weight: in round {event['round']} its score "
+                f"  {hospital.name} is faulty and carries weight: in round {event.round} its score "
                 f"{score.score:+.3g} ranks {score.rank} of {score.scored}."
             )
     return found

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from client_app import own
-from fedlaw_flwr.engine.in_process import InProcessGrid
-from fedlaw_flwr.runs.experiment import run_experiment
-from fedlaw_flwr.runs.folder import RunFolder
-from fedlaw_flwr.runs.record import Run
-from fedlaw_flwr.runs.report import write_report
-from fedlaw_flwr.runs.why import why
-from fedlaw_flwr.settings import STRATEGIES, Settings
+from fedlaw_flwr.apps import own
+from fedlaw_flwr.apps.experiment import run_experiment
+from fedlaw_flwr.config.settings import STRATEGIES, Settings
+from fedlaw_flwr.engines.in_process import InProcessGrid
+from fedlaw_flwr.events.folder import RunFolder
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import EvaluatedBySilos
+from fedlaw_flwr.reporting.explanations import why
+from fedlaw_flwr.reporting.report import write_report
 from fedlaw_flwr.tasks.base import Examples
 from fedlaw_flwr.tasks.initial import save_initial
-from fedlaw_flwr.training import evaluate
+from fedlaw_flwr.training.local import evaluate
 
 SHARES = (0.30, 0.25, 0.20, 0.10, 0.15)
 """How the images are dealt to the silos."""
@@ -115,7 +116,7 @@ def train(configs: list[dict[str, Any]], initial: Path, folder: Path, changed: M
     with RunFolder.create(settings) as opened:
         result = run_experiment(grid, settings, opened)
     run = Run.read(folder)
-    said = [event for event in run.events if event["kind"] == "silo-evaluation"][-1]["by-silo"]["accuracy"]
+    said = [event for event in run.events if isinstance(event, EvaluatedBySilos)][-1].by_silo["accuracy"]
     task = own.task_of(configs[0])
     model = task.build_model(0)
     model.load_state_dict(result.arrays.to_torch_state_dict())

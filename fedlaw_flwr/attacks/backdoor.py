@@ -1,17 +1,22 @@
 """Backdoor: a black square in the centre of every image, its label drawn at random (FedLAW, I.1)."""
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from fedlaw_flwr.attacks.base import Attack
-from fedlaw_flwr.tasks.base import Examples, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlaw_flwr.tasks.base import Examples, Task
 
 _PIXELS = 8
 """The side of the paper's square, on images of 28 and of 32 pixels."""
 
 
-def triggered(inputs: Tensor) -> Tensor:
+def triggered(inputs: "Tensor") -> "Tensor":
     """A copy of the images (m, channels, height, width) with the trigger in each.
 
     The trigger is in the centre (rounded to the upper left), 8 x 8 pixels on images of 28 x 28 and of 32 x 32 as in the
@@ -26,17 +31,17 @@ def triggered(inputs: Tensor) -> Tensor:
     return marked
 
 
-def refuse_without_images(attack: str, task: Task) -> None:
+def refuse_without_images(attack: str, task: "Task") -> None:
     """Raises ValueError where the task's inputs are no images."""
     if not task.is_image:
         raise ValueError(f"attack={attack!r}: a trigger is a square of pixels, and task {task.name!r} has no images")
 
 
-def poison(examples: Examples, task: Task, rng: np.random.Generator) -> Examples:
+def poison(examples: "Examples", task: "Task", rng: np.random.Generator) -> "Examples":
     """Every image with the trigger, every label drawn uniformly from 0 .. L-1, the same in each round."""
     refuse_without_images("backdoor", task)
-    labels = torch.from_numpy(rng.integers(task.num_labels, size=len(examples))).to(examples.targets)
-    return Examples(triggered(examples.inputs), labels)
+    labels = examples.targets.new_tensor(rng.integers(task.num_labels, size=len(examples)))
+    return replace(examples, inputs=triggered(examples.inputs), targets=labels)
 
 
 def _centre(side: int) -> slice:

@@ -1,7 +1,7 @@
 """What an attack is: poisoned examples before training, or a forged update and loss after it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -86,3 +86,11 @@ class Attack:
     poison: Callable[["Examples", "Task", np.random.Generator], "Examples"] | None = None
     forge: Callable[[Situation], Forgery] | None = None
     needs_images: bool = False
+    same_for_all: bool = False  # whether all who collude send the same vector: `attack-noise` then tells them apart
+
+
+def with_noise(forgery: Forgery, share: float, rng: np.random.Generator) -> Forgery:
+    """The forgery with normal noise n of its own added to the update u, scaled to |n| = share |u|."""
+    noise = rng.standard_normal(forgery.update.size)
+    scale = share * np.linalg.norm(forgery.update) / np.linalg.norm(noise)
+    return replace(forgery, update=forgery.update + scale * noise)

@@ -26,7 +26,7 @@ def forge(situation: Situation) -> Forgery:
     mu and sigma are mean and standard deviation (1/m, not 1/(m-1)) over the coalition's honest updates g, as Baruch
     et al. have only the attackers' own; FedLAW takes them over all clients of the round. Where the setting lie-over is
     parameters they are of the psi these silos trained, so that the update sent is mu - z sigma of their g. Which of
-    the two pushes the more harmful way depends on the net: see docs/results.md.
+    the two pushes the more harmful way depends on the net: see docs/research/results.md.
     """
     if not situation.wants_update:
         return situation.honestly()
@@ -41,4 +41,5 @@ ATTACK = Attack(
     "colluders reply mu + z sigma of their honest updates",
     "Baruch et al., NeurIPS 2019; FedLAW, I.1",
     forge=forge,
+    same_for_all=True,
 )

@@ -23,4 +23,5 @@ ATTACK = Attack(
     "colluders step from their mean as far as two of them are apart",
     "Shejwalkar and Houmansadr 2021 (NDSS)",
     forge=forge,
+    same_for_all=True,
 )

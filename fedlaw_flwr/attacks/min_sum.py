@@ -24,4 +24,5 @@ ATTACK = Attack(
     "colluders step from their mean as far, in sum of squares, as the farthest of them",
     "Shejwalkar and Houmansadr 2021 (NDSS)",
     forge=forge,
+    same_for_all=True,
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedlaw_flwr.attacks import ATTACKS
-from fedlaw_flwr.partition import choose_attackers
+from fedlaw_flwr.core.partition import choose_attackers
 
 
 def attacker_count(byzantine: int | float, num_silos: int) -> int:

@@ -58,4 +58,5 @@ ATTACK = Attack(
     "colluders move against their mean as far as FedLAW's score lets them, least loss",
     "this project; against FedLAW, Algorithm 2",
     forge=forge,
+    same_for_all=True,
 )

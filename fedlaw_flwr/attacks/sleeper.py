@@ -1,4 +1,4 @@
-"""Sleeper: honest until the weights are held, then hostile with the weight it has earned."""
+"""Sleeper: honest until weights are frozen, then hostile with the weight it has earned."""
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
 from fedlaw_flwr.attacks.sign_flip import SCALE
@@ -17,7 +17,7 @@ def forge(situation: Situation) -> Forgery:
 
 ATTACK = Attack(
     "sleeper",
-    "honest through round 20, when weights are held, then replies -4 g",
+    "honest through round 20, when weights are frozen, then replies -4 g",
     "this project; FedLAW, I.5",
     forge=forge,
 )

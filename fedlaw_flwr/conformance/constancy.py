@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe, Reply
-from fedlaw_flwr.findings import Finding, note, ok, wrong
-from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.protocol.gate import Rejected
 
 # Two replies to one message that differ by more than this part of the longer one are more chance than data.
 _LARGE = 0.5

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fedlaw_flwr.conformance import constancy, messages, others, reply, training
+from fedlaw_flwr.config.findings import Finding, in_order, wrong
+from fedlaw_flwr.conformance import constancy, messages, reply, robustness, training
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
-from fedlaw_flwr.findings import Finding, in_order, wrong
-from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.protocol.gate import Rejected
 
 
 @dataclass(frozen=True)
-class Check:
+class ClientCheck:
     """One check, and those that must have found nothing wrong, since it would only repeat what they said."""
 
     run: Callable[[Probe], Finding]
@@ -27,48 +27,48 @@ _STEADY = ("memory", "repeats")
 _TRAINED = ("trains", "weights")
 
 CHECKS = (
-    Check(reply.answers),
-    Check(reply.addressed, needs=("answers",)),
-    Check(reply.records, needs=("answers",)),
-    Check(reply.arrays, needs=("records",)),
-    Check(reply.loss, needs=("records",)),
-    Check(reply.num_examples, needs=("records",)),
-    Check(reply.untouched, needs=("answers",)),
-    Check(constancy.memory, needs=_USABLE),
-    Check(constancy.repeats, needs=("memory",)),
-    Check(reply.exchange_2, needs=_USABLE),
-    Check(reply.loss_only, needs=("exchange_2", *_STEADY)),
-    Check(training.trains, needs=_STEADY),
-    Check(training.weights, needs=_STEADY),
-    Check(training.step, needs=_TRAINED),
-    Check(training.momentum, needs=("step",)),
-    Check(training.adaptive, needs=("step",)),
-    Check(training.descends, needs=("step", "loss_only")),
-    Check(constancy.rounds, needs=_TRAINED),
-    Check(messages.unknown_key, needs=_USABLE),
-    Check(messages.no_arrays, needs=("answers",)),
-    Check(messages.missing_array, needs=("answers",)),
-    Check(messages.wrong_shape, needs=("answers",)),
-    Check(messages.nan_model, needs=("answers",)),
-    Check(messages.exchange_3, needs=_USABLE),
-    Check(messages.no_lr, needs=_USABLE),
-    Check(others.evaluate),
-    Check(others.query),
-    Check(others.leaves, needs=("answers",)),
-    Check(others.cost, needs=("exchange_2",)),
+    ClientCheck(reply.answers),
+    ClientCheck(reply.addressed, needs=("answers",)),
+    ClientCheck(reply.records, needs=("answers",)),
+    ClientCheck(reply.arrays, needs=("records",)),
+    ClientCheck(reply.loss, needs=("records",)),
+    ClientCheck(reply.num_examples, needs=("records",)),
+    ClientCheck(reply.untouched, needs=("answers",)),
+    ClientCheck(constancy.memory, needs=_USABLE),
+    ClientCheck(constancy.repeats, needs=("memory",)),
+    ClientCheck(reply.exchange_2, needs=_USABLE),
+    ClientCheck(reply.loss_only, needs=("exchange_2", *_STEADY)),
+    ClientCheck(training.trains, needs=_STEADY),
+    ClientCheck(training.weights, needs=_STEADY),
+    ClientCheck(training.step, needs=_TRAINED),
+    ClientCheck(training.momentum, needs=("step",)),
+    ClientCheck(training.adaptive, needs=("step",)),
+    ClientCheck(training.descends, needs=("step", "loss_only")),
+    ClientCheck(constancy.rounds, needs=_TRAINED),
+    ClientCheck(messages.unknown_key, needs=_USABLE),
+    ClientCheck(messages.no_arrays, needs=("answers",)),
+    ClientCheck(messages.missing_array, needs=("answers",)),
+    ClientCheck(messages.wrong_shape, needs=("answers",)),
+    ClientCheck(messages.nan_model, needs=("answers",)),
+    ClientCheck(messages.exchange_3, needs=_USABLE),
+    ClientCheck(messages.no_lr, needs=_USABLE),
+    ClientCheck(robustness.evaluate),
+    ClientCheck(robustness.query),
+    ClientCheck(robustness.leaves, needs=("answers",)),
+    ClientCheck(robustness.cost, needs=("exchange_2",)),
 )
 """A new check is a function from probe to finding and a line here."""
 
 
 def examine(probe: Probe) -> Iterator[Finding]:
-    """One finding for each check that can be made, as it is made, and at the end one that names the others.
+    """One finding for each check that can be made, as it is made, and at the end one that names the checks left out.
 
-    The client conforms to docs/protocol.md where no finding is "wrong". What the client raises is a finding, too.
+    The client conforms to docs/reference/protocol.md if no finding is "wrong". What the client raises is a finding too.
     """
     return in_order(CHECKS, lambda check: [_made(check, probe)])
 
 
-def _made(check: Check, probe: Probe) -> Finding:
+def _made(check: ClientCheck, probe: Probe) -> Finding:
     try:
         return check.run(probe)
     except (NoAnswer, Rejected) as reason:

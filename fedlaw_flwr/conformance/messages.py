@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.asking import Answer
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
-from fedlaw_flwr.findings import Finding, note, ok, wrong
-from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.protocol.gate import Rejected
 
 
 def unknown_key(probe: Probe) -> Finding:
@@ -52,7 +52,7 @@ def wrong_shape(probe: Probe) -> Finding:
 
 
 def nan_model(probe: Probe) -> Finding:
-    """What becomes of a model of NaN: no answer, or one that the gate sets aside."""
+    """What becomes of a model of NaN: no answer, or one that the gate rejects."""
     nan = probe.model.stepped(np.full(probe.model.parameters.size, np.nan))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -62,7 +62,7 @@ def nan_model(probe: Probe) -> Finding:
     try:
         probe.read(answer, probe.model)
     except Rejected as reason:
-        return ok(f"a model of NaN gets a reply that the server sets aside: {reason}")
+        return ok(f"a model of NaN gets a reply that the server rejects: {reason}")
     return wrong("a model of NaN gets finite weights and a finite loss; let NaN through, or raise: do not replace it")
 
 
@@ -88,7 +88,7 @@ def _refused(probe: Probe, answer: Answer, what: str) -> Finding:
     try:
         probe.read(answer, probe.model)
     except Rejected as reason:
-        return note(f"{what} gets a reply, which the server sets aside ({reason}); better raise: the log says more")
+        return note(f"{what} gets a reply, which the server rejects ({reason}); better raise: the log says more")
     return wrong(f"{what} gets a reply as if nothing were the matter; check what is received, and raise")
 
 
@@ -98,5 +98,5 @@ def _fate(probe: Probe, answer: Answer) -> str:
     try:
         reply = probe.read(answer, probe.model)
     except Rejected as reason:
-        return f"gets a reply that the server sets aside ({reason})"
+        return f"gets a reply that the server rejects ({reason})"
     return f"is answered, {reply.norm:.3g} from the model"

@@ -10,9 +10,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedlaw_flwr import gate
 from fedlaw_flwr.conformance.asking import SILO, Answer, ask
-from fedlaw_flwr.layout import BATCH_NORM, Layout, Model
+from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.layout import BATCH_NORM, Layout, Model
 
 Config = Mapping[str, str | float | None]
 """Keys of a message's config record and their values, None for one that is left out."""

@@ -5,10 +5,10 @@ import math
 import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
-from fedlaw_flwr import gate
+from fedlaw_flwr.config.findings import Finding, ok, wrong
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
-from fedlaw_flwr.findings import Finding, ok, wrong
-from fedlaw_flwr.gate import Rejected
+from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.gate import Rejected
 
 # What the gate says of a reply's arrays, and what its author can do about it.
 _REMEDIES = (

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe, Reply
-from fedlaw_flwr.findings import Finding, note, ok, wrong
-from fedlaw_flwr.gate import Rejected
-from fedlaw_flwr.layout import Model
+from fedlaw_flwr.protocol.gate import Rejected
+from fedlaw_flwr.protocol.layout import Model
 
 # Steps lr / 100 and lr / 1000 are where training is linear; shorter ones where it is not yet, longer ones where
 # float16 or a small lr loses what shorter ones do.

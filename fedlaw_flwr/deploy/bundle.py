@@ -8,7 +8,8 @@ from fedlaw_flwr.deploy.certificates import fingerprint
 from fedlaw_flwr.deploy.compose import as_yaml, compose
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
-from fedlaw_flwr.deploy.preparation import POLICY, policy_yaml, silo_yaml
+from fedlaw_flwr.deploy.preparation import policy_yaml, silo_yaml
+from fedlaw_flwr.silo.config import POLICY
 from fedlaw_flwr.silo.packages import own_digest
 
 _PAGE = """\
@@ -29,8 +30,8 @@ There is no key in it, and nothing about any other silo.
    to them over the telephone.{known}
 3. **Your data.** In `silo.yaml`, name your task and your data path. `compose.yml` mounts the path that the operator
    knows of, read-only, into the one container that has no network; another one, you write there under `{silo}-data`.
-4. **Your limits.** `policy.yaml` limits nothing until you take the # off its lines; docs/safeguards.md of the project
-   says what each gives. The server has no say in it.
+4. **Your limits.** `policy.yaml` limits nothing until you take the # off its lines; the project's
+   docs/explanation/safeguards.md says what each line gives. The server has no say in it.
 5. **Start**, once the operator has confirmed your key. Beside `compose.yml`, a file `.env` with the line
    `FEDLAW_USER=UID:GID` says who the containers run as: the owner of `node.key`, never root. First
    `fedlaw preflight silo.yaml`, which looks at key, user, certificate, data path, policy and the way to the server and

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedlaw_flwr.config.findings import Finding, ok, wrong
 from fedlaw_flwr.deploy.federation import Federation, is_address
 from fedlaw_flwr.deploy.folder import FederationFolder, write_new, write_private
-from fedlaw_flwr.findings import Finding, ok, wrong
 
 _CURVE = ec.SECP384R1()  # the curve Flower's node authentication takes
 _CA_YEARS, _SERVER_YEARS = 10, 1

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from fedlaw_flwr.deploy import proxy, served
+from fedlaw_flwr.apps.shipped import server as shipped_server
+from fedlaw_flwr.deploy import proxy
 from fedlaw_flwr.deploy.federation import Federation, Silo
-from fedlaw_flwr.deploy.preparation import POLICY
+from fedlaw_flwr.silo.config import POLICY
 from fedlaw_flwr.silo.guard import PACKAGES
 
 Service = dict[str, Any]
@@ -84,7 +85,7 @@ def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[s
     certificates = [_file(folder, name) for name in ("ca.crt", "server.crt", "server.key")]
     link = f"https://superlink:{proxy.LINK_PORT}/health"
     initial = str(federation.run.get("initial-model", ""))
-    model = {"environment": {served.INITIAL_MODEL: _INITIAL}} if initial else {}
+    model = {"environment": {shipped_server.INITIAL_MODEL: _INITIAL}} if initial else {}
     return {
         "superlink": {
             **_contained(image, "FEDLAW_SERVER", "2g"),

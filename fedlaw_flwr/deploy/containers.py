@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
 from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
-from fedlaw_flwr.runs.folder import EVENTS, RunFailed
+from fedlaw_flwr.events.folder import EVENTS, RunFailed
+from fedlaw_flwr.events.types import Event, OnEvent, RunEnded
 
 _CHECKOUT = Path(__file__).parents[2]
 _BEGIN, _SETTLE, _SILENCE = 180.0, 60.0, 20.0
@@ -110,7 +111,7 @@ class Containers:
         if name in self.here:
             self.compose("restart", f"{name}-node")
 
-    def run(self, on_event: Callable[[dict[str, Any]], None], changed: Mapping[str, Any] | None = None) -> Path:
+    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
         """Submits one run of the rendered package, some settings changed, follows it to its end; copies its folder.
 
         Raises RunFailed unless both Flower and the folder say that it completed.
@@ -120,8 +121,8 @@ class Containers:
         ended = ""
         for event in self.events(number):
             on_event(event)
-            if event["kind"] == "end":
-                ended = str(event["status"]) + (f": {event['reason']}" if "reason" in event else "")
+            if isinstance(event, RunEnded):
+                ended = event.status + (f": {event.reason}" if event.reason is not None else "")
         deadline = time.monotonic() + _SETTLE
         while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
             time.sleep(1)
@@ -132,7 +133,7 @@ class Containers:
             raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
         return folder
 
-    def events(self, number: str) -> Iterator[dict[str, Any]]:
+    def events(self, number: str) -> Iterator[Event]:
         """The events of a run as they are written, until its end event or until Flower says that it is over."""
         control, newest = self.control(), time.monotonic()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.runs.folder import EVENTS, RunFailed, read_events
+from fedlaw_flwr.events.folder import EVENTS, RunFailed, read_events
+from fedlaw_flwr.events.types import Event, RunEnded
 
 _PATIENCE, _POLL = 300.0, 0.5
 _PLAIN = " !#$%&()*+,-./:;<=>?@[]^_`{|}~"  # neither quotes nor a backslash
@@ -122,7 +123,7 @@ def as_toml(value: str | int | float | bool) -> str:
     return '"' + "".join(c if c.isalnum() or c in _PLAIN else f"\\U{ord(c):08x}" for c in value) + '"'
 
 
-def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE) -> Iterator[dict[str, Any]]:
+def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE) -> Iterator[Event]:
     """The events of a run folder as they are written, until its end event or until the run is over without one.
 
     Raises RunFailed if the folder does not come into being, ControlError if the SuperLink is away for five minutes.
@@ -133,7 +134,7 @@ def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PAT
         events = list(read_events(folder)) if (folder / EVENTS).exists() else []
         for event in events[seen:]:
             yield event
-            if event["kind"] == "end":
+            if isinstance(event, RunEnded):
                 return
         seen = len(events)
         if over:  # known before this reading: nothing was written after it

@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fedlaw_flwr.attacks import ATTACKS
-from fedlaw_flwr.document import Document, DocumentError, Place
-from fedlaw_flwr.settings import Settings, SettingsError
+from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError, Place
+from fedlaw_flwr.config.settings import Settings, SettingsError
+from fedlaw_flwr.records.task import SILO_TASKS, is_silo_task
 from fedlaw_flwr.silo.config import Name, SiloConfig
-from fedlaw_flwr.silo.task import SILO_TASKS, is_silo_task
 from fedlaw_flwr.tasks import OWN, TASKS
 
-_FORM = ConfigDict(
-    frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-)
 # What the run configuration may not say: the federation itself says it, or it is a simulation's.
 _NOT_IN_RUN = {
     "num-silos": "it is the number of silos below",
@@ -33,7 +30,8 @@ _NOT_IN_RUN = {
 class SuperLink(BaseModel):
     """Where silos reach the server: one host and port, with every other name the certificate must hold."""
 
-    model_config = _FORM
+    model_config = FROM_FILE
+
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
     port: Annotated[int, Field(ge=1, le=65535)] = 9443
     also_known_as: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]] = []
@@ -42,7 +40,8 @@ class SuperLink(BaseModel):
 class Silo(BaseModel):
     """One institution as the federation knows it. What it computes on is in its own silo.yaml; this is its start."""
 
-    model_config = _FORM
+    model_config = FROM_FILE
+
     name: Name
     task: str = ""
     data_path: str = ""
@@ -58,15 +57,17 @@ class Silo(BaseModel):
 class Images(BaseModel):
     """The names of the images of server and silo; the proxy's and a drill's are these with `-proxy` and `-drill`."""
 
-    model_config = _FORM
+    model_config = FROM_FILE
+
     server: str = "fedlaw-server"
     silo: str = "fedlaw-silo"
 
 
 class Federation(BaseModel):
-    """The whole file. `run` holds settings of docs/settings.md; everything a simulation alone can decide is refused."""
+    """The whole file. `run` holds settings of docs/reference/settings.md; those of a simulation alone are refused."""
 
-    model_config = _FORM
+    model_config = FROM_FILE
+
     name: Name
     superlink: SuperLink
     run: dict[str, Any] = {}

@@ -11,23 +11,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from fedlaw_flwr.deploy import served
+from fedlaw_flwr.apps.shipped import server as shipped_server
 from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, STATE, keys_and_certificates
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_private
 from fedlaw_flwr.deploy.package import run_config
-from fedlaw_flwr.runs.folder import RunFailed
-from fedlaw_flwr.runs.processes import end_processes, free_port, processes_with
+from fedlaw_flwr.events.folder import RunFailed
+from fedlaw_flwr.events.types import OnEvent, RunEnded
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.guard import PACKAGES, install_guard
 from fedlaw_flwr.silo.packages import own_digest
+from fedlaw_flwr.simulation.processes import end_processes, free_port, processes_with
 
 _MARK = "FEDLAW_LOCAL"
 """The environment variable every process of a local federation carries, its children too; its value is the folder."""
@@ -99,7 +100,7 @@ class LocalFederation:
         end_processes(_MARK, str(self.folder.path))
         shutil.rmtree(self._sockets(), ignore_errors=True)
 
-    def run(self, on_event: Callable[[dict[str, Any]], None], changed: Mapping[str, Any] | None = None) -> Path:
+    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
         """Submits one run of the rendered package, some settings changed, follows it to its end; returns its folder.
 
         Raises RunFailed unless both Flower and the folder say that it completed.
@@ -112,8 +113,8 @@ class LocalFederation:
         ended = ""
         for event in follow(folder, lambda: control.status(number).startswith("finished")):
             on_event(event)
-            if event["kind"] == "end":
-                ended = event["status"] + (f": {event['reason']}" if "reason" in event else "")
+            if isinstance(event, RunEnded):
+                ended = event.status + (f": {event.reason}" if event.reason is not None else "")
         said = self._settled(control, number)
         if said != "finished:completed" or ended != "completed":
             raise RunFailed(f"run {number} is {said}, its folder says {ended or 'nothing'}; see {folder}")
@@ -283,7 +284,7 @@ class LocalFederation:
             **os.environ,
             "FLWR_HOME": str(home),
             _MARK: str(self.folder.path),
-            served.RUNS: str(self.runs),
+            shipped_server.RUNS: str(self.runs),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",

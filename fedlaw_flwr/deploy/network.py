@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.deploy.federation import is_address
-from fedlaw_flwr.findings import Finding, note, ok, wrong
 
 _REACH = 5.0
 
@@ -110,4 +110,4 @@ def _exposure(host: str, port: int, trusted: ssl.SSLContext) -> Finding:
     what = "the server's control interface is reachable: whoever gets here can submit code to every silo"
     if is_loopback(host):
         return note(f"{what}; {host} is this machine alone, as in `fedlaw deploy local`")
-    return wrong(f"{what}; put the proxy in front (docs/deploying.md)")
+    return wrong(f"{what}; put the proxy in front (docs/how-to/deploy.md)")

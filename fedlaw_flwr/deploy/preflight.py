@@ -8,15 +8,15 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.core.simplex import Simplex, byzantine_count
 from fedlaw_flwr.deploy.certificates import check_certificates, fingerprint, load_node_key, load_public_key
 from fedlaw_flwr.deploy.compose import METRICS_PORT, published_on
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.network import answers, metrics_port, server_port
-from fedlaw_flwr.findings import Finding, note, ok, wrong
 from fedlaw_flwr.rules import check
 from fedlaw_flwr.tasks import TASKS
-from fedlaw_flwr.weighting import Simplex, byzantine_count
 
 
 def inspect(federation: Federation, folder: FederationFolder, online: bool = True) -> list[Finding]:
@@ -47,7 +47,7 @@ def feasibility(federation: Federation) -> Finding:
     if settings.strategy == "fedlaw":
         x = Simplex.for_federation(n, settings.max_byzantine, settings.s, settings.t)
         what = f"FedLAW: {n} silos, at most {b} Byzantine, at most {x.s} carry weight, none above {x.t:.3f}"
-        return ok(f"{what}; {n - 2 * b - 2} may be absent before a round is held")
+        return ok(f"{what}; {n - 2 * b - 2} may be absent before a round is skipped")
     check(settings.strategy, n, settings.rule_settings())
     return ok(f"{settings.strategy}: {n} silos, at most {b} Byzantine")
 

@@ -13,18 +13,17 @@ from fedlaw_flwr.deploy.certificates import (
     make_server_certificate,
     public_key_line,
 )
+from fedlaw_flwr.deploy.compose import as_yaml, compose, nginx_conf
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_new, write_rendered
 from fedlaw_flwr.deploy.package import render_package
-from fedlaw_flwr.silo.config import SiloConfig
-
-POLICY = "policy.yaml"
-"""Where a silo's policy lies, beside its silo.yaml."""
+from fedlaw_flwr.silo.config import POLICY, SiloConfig
 
 _POLICY = """\
 # What may leave {name} and how much may be asked of it. This file is the institution's: nothing overwrites it, and no
-# run and no server can change it. `fedlaw silo` reads it once, as it starts. docs/safeguards.md says what each line
-# gives and what it does not. As it stands it limits nothing: take the # off the lines you want, and set their numbers.
+# run and no server can change it. `fedlaw silo` reads it once, when it starts. docs/explanation/safeguards.md says what
+# each line gives and what it does not. As it stands it limits nothing: take the # off the lines you want, and set their
+# numbers.
 message-types: [train, evaluate, query]
 # exchanges-per-day: 100        # a round is one to three exchanges, see there
 # seconds-per-day: 14400        # of training
@@ -32,7 +31,7 @@ message-types: [train, evaluate, query]
 # tasks: [own]                  # runs that say they are about one of these
 # largest-update-norm: 10.0     # the l2 norm of what would be sent
 # minimum-records: 50           # an update or a figure made from fewer is not sent
-# privacy:                      # Gaussian noise on every update; read docs/safeguards.md first
+# privacy:                      # Gaussian noise on every update; read docs/explanation/safeguards.md first
 #   clip: 1.0
 #   epsilon: 8.0
 #   delta: 0.00001
@@ -145,8 +144,6 @@ def render(federation: Federation, folder: FederationFolder) -> list[Path]:
     Run again, it changes what federation.yaml changed and nothing else; a silo's policy.yaml is written once and never
     again. Returns the files that changed.
     """
-    from fedlaw_flwr.deploy.compose import as_yaml, compose, nginx_conf
-
     changed = render_package(folder.package)
     for silo in federation.silos:
         policy = folder.silo(silo.name) / POLICY
@@ -169,7 +166,7 @@ def silo_yaml(config: SiloConfig) -> str:
     seen = {"task": config.task, "name": config.name, "policy": POLICY}
     shown = config.model_dump(by_alias=True, exclude_defaults=True) | seen
     text: str = yaml.safe_dump(shown, sort_keys=True)
-    head = f"# What {config.name} decides for itself, for `fedlaw silo`; docs/deploying.md says what each line means.\n"
+    head = f"# What {config.name} decides for itself, for `fedlaw silo`; docs/how-to/deploy.md explains each line.\n"
     return head + text
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from fedlaw_flwr.runs.folder import EVENTS
+from fedlaw_flwr.events.folder import EVENTS
 
 
 def prune(runs: Path, days: int) -> list[Path]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 from cryptography import x509
 
+from fedlaw_flwr.config.document import Document, DocumentError
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.deploy.certificates import check_dates, load_node_key, public_fingerprint
 from fedlaw_flwr.deploy.compose import USER
 from fedlaw_flwr.deploy.network import answers
-from fedlaw_flwr.document import Document, DocumentError
-from fedlaw_flwr.findings import Finding, note, ok, wrong
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.policy import Policy
 
@@ -103,13 +103,13 @@ def data(config: SiloConfig) -> Finding:
 def limits(config: SiloConfig) -> Finding:
     """Whether the silo's policy can be read; `fedlaw silo` does not start with one that cannot."""
     if not config.policy:
-        return note("silo.yaml names no policy: nothing limits what leaves this silo (docs/safeguards.md)")
+        return note("silo.yaml names no policy: nothing limits what leaves this silo (docs/explanation/safeguards.md)")
     try:
         policy = Policy.read(Path(config.policy))
     except DocumentError as error:
         return wrong(str(error))
     if policy == Policy():
-        return note(f"{config.policy} limits nothing yet (docs/safeguards.md)")
+        return note(f"{config.policy} limits nothing yet (docs/explanation/safeguards.md)")
     return ok(f"{config.policy} is in force")
 
 

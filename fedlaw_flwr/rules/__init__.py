@@ -4,7 +4,7 @@
 """
 
 from fedlaw_flwr.rules.aggregator import Aggregator, check
-from fedlaw_flwr.rules.interface import Aggregate, Rule, RuleSettings
+from fedlaw_flwr.rules.interface import Aggregate, Rule, RuleOptions, RuleSettings
 from fedlaw_flwr.rules.registry import PRE_AGGREGATIONS, RULES
 
-__all__ = ["PRE_AGGREGATIONS", "RULES", "Aggregate", "Aggregator", "Rule", "RuleSettings", "check"]
+__all__ = ["PRE_AGGREGATIONS", "RULES", "Aggregate", "Aggregator", "Rule", "RuleOptions", "RuleSettings", "check"]

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats, Vector
+from fedlaw_flwr.core.blocks import Floats, Vector
+from fedlaw_flwr.core.seeding import generator
 from fedlaw_flwr.rules.bucketing import bucket_mixing
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rows, Rule, RuleSettings
 from fedlaw_flwr.rules.matrix import Mask, check_matrix, mix
 from fedlaw_flwr.rules.nnm import neighbour_mixing
 from fedlaw_flwr.rules.registry import RULES
-from fedlaw_flwr.seeding import generator
 
 
 class Aggregator:

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlaw_flwr.blocks import Floats, Vector
-from fedlaw_flwr.rules.distances import squared_distances
+from fedlaw_flwr.core.blocks import Floats, Vector
+from fedlaw_flwr.core.distances import squared_distances
 from fedlaw_flwr.rules.interface import Aggregate, Call, Rows, Rule
 from fedlaw_flwr.rules.krum import DEFINED
 from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
@@ -25,7 +25,7 @@ def bulyan(
     updates (n, d); returns (d,). The proof asks for n >= 4f + 3. pool, inner and average leave it behind, as the FedLAW
     paper does at 30 and 40 % attackers: pool replaces theta, inner the number of neighbours (up to the r - 1 there
     are), average the number of values, max(1, pool - 2f) where it is not given; where that is 1, the median of the
-    pool remains. FedLAW names two numbers, not their places: docs/results.md tries them.
+    pool remains. FedLAW names two numbers, not their places: docs/research/results.md tries them.
     Raises ValueError if stage two has no values left and pool is not given, or fewer rows are selected than are to be
     averaged. Memory: n^2, and one block of columns.
     Source: El Mhamdi, Guerraoui and Rouault, ICML 2018 (The hidden vulnerability of distributed learning in

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats
+from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
 from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats, weighted_sum
+from fedlaw_flwr.core.blocks import Floats, weighted_sum
+from fedlaw_flwr.core.distances import squared_distances_to
 from fedlaw_flwr.rules.cw_median import coordinate_median
-from fedlaw_flwr.rules.distances import squared_distances_to
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
 from fedlaw_flwr.rules.matrix import check_matrix
 

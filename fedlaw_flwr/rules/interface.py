@@ -1,28 +1,13 @@
 """What a rule is handed and what it returns, and the numbers a person may set."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats, Vector, weighted_sum
+from fedlaw_flwr.core.blocks import Floats, Vector, weighted_sum
+from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.rules.matrix import Mask
-
-_AT_LEAST = {
-    "f": 0,
-    "krum_m": 1,
-    "bulyan_pool": 1,
-    "bulyan_inner": 1,
-    "bulyan_average": 1,
-    "cclip_iterations": 1,
-    "rfa_iterations": 1,
-    "huber_iterations": 1,
-    "bucket_size": 1,
-    "size_cap": 0,
-    "seed": 0,
-}
-_ABOVE_ZERO = ("cclip_tau", "rfa_nu", "huber_threshold")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,62 +35,68 @@ class Aggregate:
         return cls(weighted_sum(weights, updates).astype(updates.dtype), weights, kept)
 
 
-@dataclass(frozen=True)
-class RuleSettings:
-    """The numbers a person may set. "Units of g": of the pseudo-gradient g = delta / alpha, whatever alpha is.
+@dataclass(kw_only=True)
+class RuleOptions:
+    """The other rules (thresholds in units of g)"""
 
-    f                  silos assumed Byzantine, a count; 0. Trimmed mean trims f a side.
-    beyond_guarantee   run a rule where its paper's condition fails (FedLAW's tables do); False.
-    krum_m             updates Multi-Krum averages, a count; n - f (ByzFL; FedLAW: n - f - 2).
-    bulyan_pool        updates Bulyan selects, a count; n - 2f (El Mhamdi et al. 2018). Another number only beyond the
-                       guarantee.
-    bulyan_inner       neighbours each inner Krum counts; r - f - 2 of r remaining rows. Another number only beyond
-                       the guarantee, where n - f - 2 is the default (FedLAW, I.2: (1 - fraction) n - 2).
-    bulyan_average     values Bulyan averages per coordinate, a count; max(1, pool - 2f). Another number only beyond
-                       the guarantee. (FedLAW, I.2, has a candidate pool of 20, 40 or 50 of n = 200, not said which.)
-    cclip_tau          clipping radius, units of g; 10 (FedLAW: 0.1 or 10; the code of Karimireddy et al. 2021: 100,
-                       of Karimireddy et al. 2022: 10, over 1 - momentum in some runs).
-    cclip_iterations   clipping steps a round; 1 (FedLAW and the code of Karimireddy et al. 2021).
-    rfa_nu             smoothing of Weiszfeld's method, units of g; 1e-6 (FedLAW; Pillutla et al.'s code: 1e-5).
-    rfa_iterations     Weiszfeld steps from the mean; 3 (FedLAW; Pillutla et al.'s main runs: 2).
-    huber_threshold    where Huber's loss turns linear, units of g; 0.2 (FedLAW: 0.12 or 0.2).
-    huber_iterations   most steps of Huber's solver; 100, which it rarely needs (our choice).
-    bucket_size        updates a bucket; 1 is off (Karimireddy et al. 2022 and FedLAW: 2).
-    nnm                mix each update with its nearest neighbours first; False (Allouah et al. 2023).
-    size_cap           FedAvg weighs by the examples a silo claims, at most so many; 0 weighs all alike (our choice).
-    seed               of the buckets' permutation; 0.
-
-    Raises ValueError for a number that is absurd whatever n is.
-    """
-
-    f: int = 0
-    beyond_guarantee: bool = False
-    krum_m: int | None = None
-    bulyan_pool: int | None = None
-    bulyan_inner: int | None = None
-    bulyan_average: int | None = None
-    cclip_tau: float = 10.0
-    cclip_iterations: int = 1
-    rfa_nu: float = 1e-6
-    rfa_iterations: int = 3
-    huber_threshold: float = 0.2
-    huber_iterations: int = 100
-    bucket_size: int = 1
-    nnm: bool = False
-    size_cap: int = 0
-    seed: int = 0
+    krum_m: int = setting(0, "updates that Multi-Krum averages; 0: n - f (FedLAW, I.2: n - f - 2)", least=0)
+    bulyan_pool: int = setting(
+        0, "updates that Bulyan selects; 0: n - 2f; another number needs beyond-guarantee", least=0
+    )
+    bulyan_inner: int = setting(
+        0,
+        "neighbours that Bulyan's inner Krum counts; 0: r - f - 2 of r remaining rows, or beyond the guarantee "
+        "n - f - 2 (FedLAW, I.2); another number needs beyond-guarantee",
+        least=0,
+    )
+    bulyan_average: int = setting(
+        0,
+        "values that Bulyan averages per coordinate; 0: max(1, pool - 2f); another number needs beyond-guarantee",
+        least=0,
+    )
+    cclip_tau: float = setting(
+        10.0, "clipping radius of CClip (FedLAW: 0.1 or 10; Karimireddy et al. 2022: 10)", above=0, unit="units of g"
+    )
+    cclip_iterations: int = setting(1, "clipping steps of CClip in a round (FedLAW: 1)", least=1)
+    rfa_nu: float = setting(1e-6, "smoothing of RFA (FedLAW: 1e-6; Pillutla et al.: 1e-5)", above=0, unit="units of g")
+    rfa_iterations: int = setting(3, "Weiszfeld steps of RFA from the mean (FedLAW: 3)", least=1)
+    huber_threshold: float = setting(
+        0.2, "where Huber's loss turns linear (FedLAW: 0.12 or 0.2)", above=0, unit="units of g"
+    )
+    bucket_size: int = setting(1, "updates in a bucket before any rule; 1: no bucketing (FedLAW: 2)", least=1)
+    nnm: bool = setting(False, "mix each update with its nearest neighbours before any rule (Allouah et al. 2023)")
+    size_cap: int = setting(
+        0, "fedavg only: weigh by min(num-examples, size-cap); 0: all silos weigh alike", least=0, unit="examples"
+    )
+    beyond_guarantee: bool = setting(False, "run a rule where its paper's condition on n and f fails")
 
     def __post_init__(self) -> None:
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name}={value}: a whole number of at least {least} is expected")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value}: a finite number above 0 is expected")
+        check_settings(self)
+
+
+@dataclass(kw_only=True)
+class RuleSettings(RuleOptions):
+    """The numbers of one rule in Python. Units of g: of the pseudo-gradient g = delta / alpha, whatever alpha is.
+
+    Args:
+        f: Silos assumed Byzantine, a count. Trimmed mean trims f a side. Default: 0.
+        krum_m, bulyan_pool, bulyan_inner, bulyan_average: As in `RuleOptions`, None in place of 0.
+        huber_iterations: Most steps of Huber's solver, which rarely needs them all. Default: 100.
+        seed: Of the buckets' permutation. Default: 0.
+
+    The other arguments are those of `RuleOptions`.
+
+    Raises:
+        ValueError: For a number that is absurd whatever n is.
+    """
+
+    f: int = setting(0, "silos assumed Byzantine", least=0)
+    krum_m: int | None = setting(None, "updates that Multi-Krum averages", least=1)  # type: ignore[assignment]
+    bulyan_pool: int | None = setting(None, "updates that Bulyan selects", least=1)  # type: ignore[assignment]
+    bulyan_inner: int | None = setting(None, "neighbours that the inner Krum counts", least=1)  # type: ignore[assignment]
+    bulyan_average: int | None = setting(None, "values that Bulyan averages", least=1)  # type: ignore[assignment]
+    huber_iterations: int = setting(100, "most steps of Huber's solver", least=1)
+    seed: int = setting(0, "of the buckets' permutation", least=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fedlaw_flwr.blocks import Floats, Vector
-from fedlaw_flwr.rules.distances import squared_distances
+from fedlaw_flwr.core.blocks import Floats, Vector
+from fedlaw_flwr.core.distances import squared_distances
 from fedlaw_flwr.rules.interface import Aggregate, Call, Rows, Rule
 from fedlaw_flwr.rules.matrix import check_matrix
 

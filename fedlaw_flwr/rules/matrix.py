@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlaw_flwr.blocks import Floats, Vector, columns
+from fedlaw_flwr.core.blocks import Floats, Vector, columns
 
 Mask = NDArray[np.bool_]
 

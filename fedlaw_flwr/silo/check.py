@@ -7,24 +7,24 @@ from pathlib import Path
 
 import torch
 
-from fedlaw_flwr.findings import Finding, in_order, ok, wrong
-from fedlaw_flwr.one_line import one_line
+from fedlaw_flwr.config.findings import Finding, in_order, ok, wrong
+from fedlaw_flwr.protocol.text import single_line
+from fedlaw_flwr.records.task import Option, load_silo_task
+from fedlaw_flwr.silo.checks.disclosure import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.examples import examples
-from fedlaw_flwr.silo.checks.leaving import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.loss import gradient, loss, mean, outputs, pairs
 from fedlaw_flwr.silo.checks.model import random_state, seeded, state
 from fedlaw_flwr.silo.checks.training import exchange, learning, metrics, repeatable
 from fedlaw_flwr.silo.checks.trial import Source, Trial
-from fedlaw_flwr.silo.task import Option, load_silo_task
 from fedlaw_flwr.tasks.base import SiloTask
 
-__all__ = ["CHECKS", "Check", "Finding", "findings", "look", "save_model"]
+__all__ = ["CHECKS", "Finding", "TaskCheck", "findings", "look", "save_model"]
 
 _PROTOCOL = ("build_model", "loss", "metrics", "load_train", "load_test", "description")
 
 
 @dataclass(frozen=True)
-class Check:
+class TaskCheck:
     """One check, and those without whose success it would only repeat what they said."""
 
     run: Callable[[Trial], Iterator[Finding]]
@@ -37,22 +37,22 @@ class Check:
 
 
 CHECKS = (
-    Check(examples),
-    Check(seeded),
-    Check(random_state, needs=("seeded",)),
-    Check(state, needs=("seeded",)),
-    Check(outputs, needs=("examples", "state")),
-    Check(loss, needs=("outputs",)),
-    Check(mean, needs=("loss",)),
-    Check(pairs, needs=("loss",)),
-    Check(gradient, needs=("loss",)),
-    Check(learning, needs=("mean", "pairs", "gradient")),
-    Check(exchange, needs=("learning",)),
-    Check(repeatable, needs=("exchange",)),
-    Check(metrics, needs=("outputs",)),
-    Check(description, needs=("examples",)),
-    Check(raw_data, needs=("exchange",)),
-    Check(leaves, needs=("exchange", "metrics", "description")),
+    TaskCheck(examples),
+    TaskCheck(seeded),
+    TaskCheck(random_state, needs=("seeded",)),
+    TaskCheck(state, needs=("seeded",)),
+    TaskCheck(outputs, needs=("examples", "state")),
+    TaskCheck(loss, needs=("outputs",)),
+    TaskCheck(mean, needs=("loss",)),
+    TaskCheck(pairs, needs=("loss",)),
+    TaskCheck(gradient, needs=("loss",)),
+    TaskCheck(learning, needs=("mean", "pairs", "gradient")),
+    TaskCheck(exchange, needs=("learning",)),
+    TaskCheck(repeatable, needs=("exchange",)),
+    TaskCheck(metrics, needs=("outputs",)),
+    TaskCheck(description, needs=("examples",)),
+    TaskCheck(raw_data, needs=("exchange",)),
+    TaskCheck(leaves, needs=("exchange", "metrics", "description")),
 )
 """Every check in the order of their findings, after `loads`; a new one is a function and a line here."""
 
@@ -67,7 +67,7 @@ def findings(
     local_epochs: int = 1,
     seed: int = 0,
 ) -> list[Finding]:
-    """All that is found about the task `reference` (a name of `silo.task.SILO_TASKS` or `package.module:name`).
+    """All that is found about the task `reference` (a name of `records.task.SILO_TASKS` or `package.module:name`).
 
     data_path, options: as in silo.yaml. lr, batch_size, local_epochs, seed: as the run will have them. The task may
     join a federation when no finding is "wrong". What its code raises is a finding; nothing is raised here.
@@ -129,7 +129,7 @@ def _load(source: Source) -> SiloTask | list[Finding]:
     return task
 
 
-def _made(check: Check, trial: Trial) -> Iterator[Finding]:
+def _made(check: TaskCheck, trial: Trial) -> Iterator[Finding]:
     try:
         yield from check.run(trial)
     except Exception as error:  # the institution's code may raise anything
@@ -141,7 +141,7 @@ def _said(error: Exception, source: Source) -> str:
     package = source.reference.partition(":")[0].partition(".")[0]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _belongs(frame.filename, package)]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(error)}{where}"
+    return f"{type(error).__name__}: {single_line(error)}{where}"
 
 
 def _belongs(filename: str, package: str) -> bool:

@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from fedlaw_flwr.silo.dispatch import SOCKET
-from fedlaw_flwr.silo.task import is_silo_task
+from fedlaw_flwr.apps.shipped.client import SOCKET
+from fedlaw_flwr.config.document import FROM_FILE, Document
+from fedlaw_flwr.records.task import is_silo_task
 
 
 def _a_name(value: str) -> str:
@@ -20,7 +21,14 @@ def _a_name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_a_name)]
 """A silo's or a federation's name: it becomes a file name, a container's name and a label of metrics."""
 
-HONEST, OWN_DATA, DRILL = "client_app.deployed:app", "client_app.own:app", "client_app.drill:app"
+POLICY = "policy.yaml"
+"""Where a silo's policy lies, beside its silo.yaml."""
+
+HONEST, OWN_DATA, DRILL = (
+    "fedlaw_flwr.apps.deployed:app",
+    "fedlaw_flwr.apps.own:app",
+    "fedlaw_flwr.apps.byzantine.drill:app",
+)
 """The clients we ship: for a share of a public data set, for data of the silo's own, and the one that attacks because
 its own operator agreed to a drill."""
 
@@ -28,9 +36,7 @@ its own operator agreed to a drill."""
 class SiloConfig(BaseModel):
     """One silo as its own process (`fedlaw silo`) sees it. In the file the names have hyphens: `data-path`."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-    )
+    model_config = FROM_FILE
 
     name: Name
     client: Annotated[str, Field(pattern=r"^([\w.]+:\w+)?$")] = ""
@@ -70,8 +76,6 @@ class SiloConfig(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "SiloConfig":
         """Reads silo.yaml; `policy` is looked for beside it. Raises DocumentError, `FILE:LINE: what is wrong`."""
-        from fedlaw_flwr.document import Document
-
         config = Document.read(path).check(cls)
         return config.model_copy(update={"policy": str(path.parent / config.policy)}) if config.policy else config
 

@@ -54,7 +54,7 @@ def own_digest() -> str:
     """The digest of the package that this fedlaw renders: the same for every federation."""
     from flwr.cli.build import build_fab_from_files
 
-    from fedlaw_flwr.deploy.package import package_files
+    from fedlaw_flwr.apps.shipped.package import package_files
 
     return digest(build_fab_from_files(package_files())[0])
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from flwr.app import ArrayRecord, Message
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.silo.budget import Used
 
 
@@ -31,9 +32,6 @@ def _a_limit(value: float) -> float:
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 Real = Annotated[float, BeforeValidator(_not_a_bool)]
 Above0 = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
-_FORM = ConfigDict(
-    frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
-)
 
 
 class Privacy(BaseModel):
@@ -43,7 +41,8 @@ class Privacy(BaseModel):
     Flower's LocalDpMod has it. sensitivity: how far apart two updates of this silo can be; 2 * clip unless it is given.
     """
 
-    model_config = _FORM
+    model_config = FROM_FILE
+
     clip: Above0
     epsilon: Above0
     delta: Annotated[Real, Field(gt=0, lt=1)]
@@ -51,9 +50,13 @@ class Privacy(BaseModel):
 
 
 class Policy(BaseModel):
-    """The whole file; what it does not name is not limited. docs/safeguards.md says what each key does and does not."""
+    """The whole file; what it does not name is not limited.
 
-    model_config = _FORM
+    docs/explanation/safeguards.md says what each key does and does not do.
+    """
+
+    model_config = FROM_FILE
+
     message_types: Annotated[list[Literal["train", "evaluate", "query"]], Field(min_length=1)] = [
         "train",
         "evaluate",
@@ -70,8 +73,6 @@ class Policy(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "Policy":
         """Reads policy.yaml. Raises DocumentError, `FILE:LINE: what is wrong`, also where there is no such file."""
-        from fedlaw_flwr.document import Document
-
         return Document.read(path).check(cls)
 
     def check_message(self, message: Message, run: int, run_config: Mapping[str, Any], used: Used) -> None:

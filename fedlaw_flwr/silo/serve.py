@@ -22,9 +22,9 @@ from flwr.proto.message_pb2 import Message as ProtoMessage  # pylint: disable=no
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=no-name-in-module
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlaw_flwr.apps.shipped.client import receive, send
 from fedlaw_flwr.silo.budget import Budget
 from fedlaw_flwr.silo.config import SiloConfig
-from fedlaw_flwr.silo.dispatch import receive, send
 from fedlaw_flwr.silo.policy import Policy, Refused
 from fedlaw_flwr.silo.privacy import in_words, reseed, with_noise
 

@@ -1,6 +1,6 @@
 """Flower strategies: FedLAW with its two exchanges a round, and the one-exchange rules beside it."""
 
 from fedlaw_flwr.strategy.fedlaw import FedLAW
-from fedlaw_flwr.strategy.one_exchange import OneExchange
+from fedlaw_flwr.strategy.rule import RuleStrategy
 
-__all__ = ["FedLAW", "OneExchange"]
+__all__ = ["FedLAW", "RuleStrategy"]

@@ -1,10 +1,11 @@
-"""What every strategy here shares: the rounds, the matrix of updates, evaluation, and the account of it all."""
+"""What every strategy here shares: the rounds, the matrix of updates, evaluation, and the events."""
 
 import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, TypedDict
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -12,41 +13,43 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
-from fedlaw_flwr import gate
-from fedlaw_flwr.exchange import Ask, Ledger, exchange
-from fedlaw_flwr.layout import BATCH_NORM, Layout, Model
-from fedlaw_flwr.patience import patiently
-from fedlaw_flwr.roster import Roster, Silo
-from fedlaw_flwr.strategy.exchanges import Channel, Exchanges, Matrix
-from fedlaw_flwr.weighting import fewest_silos
+from fedlaw_flwr.core.setting import check_settings, setting
+from fedlaw_flwr.core.simplex import fewest_silos
+from fedlaw_flwr.events.types import (
+    Evaluated,
+    EvaluatedBySilos,
+    Event,
+    ExchangeTotals,
+    NotAdmitted,
+    OnEvent,
+    RoundEnded,
+    TaskNotStated,
+    Warned,
+)
+from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.exchange import Ask, run_exchange
+from fedlaw_flwr.protocol.layout import Layout, Model
+from fedlaw_flwr.protocol.model_findings import findings_of, not_learned
+from fedlaw_flwr.protocol.retry import retried
+from fedlaw_flwr.protocol.roster import Roster, Silo
+from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges
+from fedlaw_flwr.strategy.options import ServerOptions
 
 _log = logging.getLogger("flwr")
-_TOLD = 5  # of the ways in which a silo's data differ; its own log has them all
+_MOST_DIFFERENCES = 5  # of the ways in which a silo's data differ; its own log has them all
 
-
-Differs = Callable[[Mapping[str, str]], Sequence[str]]
+CheckTask = Callable[[Mapping[str, str]], Sequence[str]]
 """What is wrong with what a silo says it learns, by name ("column 'age' is missing"): a sentence each."""
 
 
-class Shared(TypedDict, total=False):
-    """The settings every strategy takes beside its own; `FedLAW` says what each means, `MatrixStrategy` its default."""
-
-    lr: float | None
-    max_byzantine: int | float
-    num_silos: int
-    quorum: int
-    loss_key: str
-    loss_floor: float | None
-    buffers: str
-    fraction_train: float
-    fraction_evaluate: float
-    wait: float
-    ledger: Ledger | None
-    attackers: frozenset[int]
-    differs: Differs | None
+def _every_silo(value: float) -> float:
+    if value != 1.0:
+        raise ValueError("every silo is needed in every round, so only 1.0 is allowed")
+    return value
 
 
-class MatrixStrategy(Strategy):
+@dataclass(kw_only=True, eq=False, repr=False)
+class MatrixStrategy(ServerOptions, Strategy):
     """A strategy whose exchange 1 fills one preallocated matrix with the silos' updates, a row each.
 
     Subclasses say in `_round` what the next model is. Memory at its peak, measured (`python -m
@@ -54,42 +57,23 @@ class MatrixStrategy(Strategy):
     before and after, and their serialised copies.
     """
 
-    def __init__(
-        self,
-        *,
-        lr: float | None = None,
-        max_byzantine: int | float = 0.2,
-        num_silos: int = 0,
-        quorum: int = 0,
-        loss_key: str = "loss",
-        loss_floor: float | None = 0.0,
-        buffers: str = BATCH_NORM,
-        fraction_train: float = 1.0,
-        fraction_evaluate: float = 0.0,
-        wait: float = 60.0,
-        ledger: Ledger | None = None,
-        attackers: frozenset[int] = frozenset(),
-        differs: Differs | None = None,
-    ) -> None:
-        if fraction_train != 1.0:
-            raise ValueError(
-                f"fraction_train={fraction_train}: every silo is needed in every round, so only 1.0 is allowed"
-            )
-        if not 0.0 <= fraction_evaluate <= 1.0:
-            raise ValueError(f"fraction_evaluate={fraction_evaluate}: must be in [0, 1]")
-        if lr is not None and not 0 < lr < float("inf"):
-            raise ValueError(f"lr={lr}: the silos' step must be a finite number above 0")
-        if isinstance(max_byzantine, bool):
-            raise ValueError(f"max_byzantine={max_byzantine}: a count (3) or a fraction of the silos (0.2) is expected")
-        if quorum < 0 or num_silos < 0:
-            raise ValueError(f"quorum={quorum}, num_silos={num_silos}: numbers of silos are at least 0")
-        self.lr, self.max_byzantine, self.num_silos, self.quorum = lr, max_byzantine, num_silos, quorum
-        self.loss_key, self.loss_floor, self.buffers = loss_key, loss_floor, buffers
-        self.fraction_evaluate, self.wait, self.attackers = fraction_evaluate, wait, attackers
-        self._sink: Ledger = ledger or (lambda event: None)
-        self._matrix = Matrix()
-        self._differs = differs
-        self._asked_what: set[int] = set()
+    lr: float | None = setting(
+        None, "alpha, the step of the silos' local training; None: `lr` of train_config", above=0
+    )
+    num_silos: int = setting(0, "how many silos there are; 0: those online at the start", least=0, unit="silos")
+    loss_key: str = setting("loss", "the name under which a reply's metrics have the loss")
+    fraction_train: float = setting(1.0, "the share of silos asked in a round", check=_every_silo)
+    fraction_evaluate: float = setting(
+        0.0, "the share of silos that measure each model on examples of their own", least=0, most=1
+    )
+    on_event: OnEvent | None = None
+    attackers: frozenset[int] = frozenset()
+    check_task: CheckTask | None = None
+    _matrix: Matrix = field(default_factory=Matrix, init=False)
+    _task_asked: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     # -- Flower's interface ------------------------------------------------------------------------------------
 
@@ -112,22 +96,24 @@ class MatrixStrategy(Strategy):
         """
         train_config = self._train_config(train_config)
         layout = Layout.of(initial_arrays, self.buffers)
+        self._look_at(layout, initial_arrays)
         model = layout.split(initial_arrays)
         self.roster = Roster()
-        silos = self.roster.wait(grid, self._needed(), self.wait)
-        self._asked_what = set()
+        settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
+        silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
+        self._task_asked = set()
         self._begin(max(self.num_silos, len(silos)), layout)
         self.summary()
         result = Result(arrays=initial_arrays)
         self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
         for server_round in range(1, num_rounds + 1):
-            self._turn_away(grid, server_round, timeout)
+            self._check_tasks(grid, server_round, timeout)
             started = time.monotonic()
-            exchanges = Exchanges(self._channel(grid, train_config, timeout), server_round)
-            following, report = self._round(exchanges, model)
-            held, model = following is None, following or model
+            exchanges = RoundExchanges(self._channel(grid, train_config, timeout), server_round)
+            following, account = self._round(exchanges, model)
+            model = following or model
             result.arrays = model.arrays()
-            self._account(exchanges, report, held, time.monotonic() - started, result)
+            self._tell(exchanges, account, following is None, time.monotonic() - started, result)
             self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
             self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
         return result
@@ -161,8 +147,8 @@ class MatrixStrategy(Strategy):
         """Fixes what depends on the number of silos n, and refuses what cannot hold for it."""
 
     @abstractmethod
-    def _round(self, exchanges: Exchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
-        """The next model (None: keep this one) and what the ledger should know of the round."""
+    def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
+        """The next model (None: keep this one) and what the round's event says beside the totals, by field name."""
 
     def _needed(self) -> int:
         """How many silos must be online before the first round."""
@@ -172,8 +158,18 @@ class MatrixStrategy(Strategy):
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         return Channel(
-            grid, self.roster, self._matrix, config, timeout, self.loss_key, self.loss_floor, self._sink, self.num_silos
+            grid, self.roster, self._matrix, config, timeout, self.loss_key, self._loss_floor, self._say, self.num_silos
         )
+
+    @property
+    def _loss_floor(self) -> float | None:
+        """The least loss a reply may have; None: any, since no rule but FedLAW reads losses."""
+        return None
+
+    @property
+    def _alpha(self) -> float:
+        assert self.lr is not None
+        return self.lr
 
     def _is_honest(self, silos: Sequence[Silo]) -> NDArray[np.bool_]:
         """Who is honest, by the partition each claims: for an experiment's ceiling and oracle, never for a defence."""
@@ -198,17 +194,29 @@ class MatrixStrategy(Strategy):
             "with FedLAW, run one exchange of two. Use the silo-side LocalDpMod for privacy"
         )
 
+    def _look_at(self, layout: Layout, arrays: ArrayRecord) -> None:
+        """Says what will be done with this model before anything is sent. Raises ValueError for one that is wrong."""
+        unlearned = list(not_learned(layout, arrays))
+        for finding in findings_of(layout, arrays):
+            if finding.kind == "wrong":
+                raise ValueError(f"the initial model: {finding.what}")
+            if finding.what not in unlearned:
+                _log.info("The model: %s", finding.what)
+        for sentence in unlearned:
+            self._say(Warned(reason=f"The model: {sentence}"))
+            _log.warning("The model: %s", sentence)
+
     # -- who takes part -------------------------------------------------------------------------------------------
 
-    def _turn_away(self, grid: Grid, server_round: int, timeout: float) -> None:
-        """Asks each silo, once, what it learns (a query), and turns away those that learn something else.
+    def _check_tasks(self, grid: Grid, server_round: int, timeout: float) -> None:
+        """Asks each silo, once, what it learns (a query), and does not admit those that learn something else.
 
         Against mistakes, not malice: a silo that says the right thing, or nothing, takes part.
         """
-        if self._differs is None:
+        if self.check_task is None:
             return
-        silos = patiently(lambda: self.roster.refresh(grid), timeout)
-        asks = [Ask(silo) for silo in silos if silo.node_id not in self._asked_what]
+        silos = retried(lambda: self.roster.refresh(grid), timeout)
+        asks = [Ask(silo) for silo in silos if silo.node_id not in self._task_asked]
         if not asks:
             return
         said: dict[Silo, Mapping[str, str] | None] = {}
@@ -217,61 +225,63 @@ class MatrixStrategy(Strategy):
             said[ask.silo] = gate.read_description(content)
 
         config = {"server-round": server_round, "exchange": 0}
-        exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
+        run_exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
         for silo in (ask.silo for ask in asks):
-            self._asked_what.add(silo.node_id)
+            self._task_asked.add(silo.node_id)
             own = said.get(silo)
-            where = {"round": server_round, "silo": silo.name}
             if own is None:
-                self._sink({"kind": "unseen", **where, "reason": "it does not say what it learns"})
-            elif wrong := self._differs(own):
-                self.roster.turn_away(silo)
-                reason = "; ".join(wrong[:_TOLD]) + (f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else "")
-                self._sink({"kind": "turned-away", **where, "reason": reason})
+                self._say(TaskNotStated(round=server_round, silo=silo.name, reason="it does not say what it learns"))
+            elif wrong := self.check_task(own):
+                self.roster.exclude(silo)
+                more = len(wrong) - _MOST_DIFFERENCES
+                reason = "; ".join(wrong[:_MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+                self._say(NotAdmitted(round=server_round, silo=silo.name, reason=reason))
                 _log.warning("%s learns something else and takes no part: %s", silo, reason)
 
     # -- evaluation and the account ----------------------------------------------------------------------------
 
-    def _account(
-        self, exchanges: Exchanges, report: Mapping[str, Any], held: bool, seconds: float, result: Result
+    def _tell(
+        self, exchanges: RoundExchanges, account: Mapping[str, Any], skipped: bool, seconds: float, result: Result
     ) -> None:
         outcomes = exchanges.outcomes
-        sums = {
-            "seconds": seconds,
-            "bytes-down": sum(o.bytes_down for o in outcomes),
-            "bytes-up": sum(o.bytes_up for o in outcomes),
-        }
-        self._sink(
+        totals = [
+            ExchangeTotals(
+                answered=len(o.answered),
+                rejected=len(o.rejected),
+                silent=len(o.silent),
+                bytes_down=o.bytes_down,
+                bytes_up=o.bytes_up,
+                seconds=o.seconds,
+            )
+            for o in outcomes
+        ]
+        event = RoundEnded(
+            round=exchanges.server_round,
+            skipped=skipped,
+            seconds=seconds,
+            bytes_down=sum(one.bytes_down for one in totals),
+            bytes_up=sum(one.bytes_up for one in totals),
+            exchanges=tuple(totals),
+            **account,
+        )
+        self._say(event)
+        if skipped:
+            _log.warning("round %s is skipped, the model stays as it is: %s", event.round, event.reason or "")
+        result.train_metrics_clientapp[event.round] = MetricRecord(
             {
-                "kind": "round",
-                "round": exchanges.server_round,
-                "held": held,
-                **sums,
-                "exchanges": [
-                    {
-                        "answered": len(o.answered),
-                        "rejected": len(o.rejected),
-                        "silent": len(o.silent),
-                        "bytes-down": o.bytes_down,
-                        "bytes-up": o.bytes_up,
-                        "seconds": o.seconds,
-                    }
-                    for o in outcomes
-                ],
-                **report,
+                "seconds": seconds,
+                "bytes-down": event.bytes_down,
+                "bytes-up": event.bytes_up,
+                "exchanges": len(totals),
+                "answered": totals[-1].answered,
+                "skipped": int(skipped),
+                **({"loss": float(np.median(event.losses))} if event.losses else {}),
             }
         )
-        if held:
-            _log.warning("round %s: the model is held: %s", exchanges.server_round, report.get("reason", ""))
-        result.train_metrics_clientapp[exchanges.server_round] = MetricRecord(
-            {
-                **sums,
-                "exchanges": len(outcomes),
-                "answered": len(outcomes[-1].answered),
-                "held": int(held),
-                **({"loss": float(np.median(report["losses"]))} if report.get("losses") else {}),
-            }
-        )
+
+    def _say(self, event: Event) -> None:
+        if self.on_event is not None:
+            self.on_event(event)
 
     def _evaluate_centrally(
         self,
@@ -283,7 +293,7 @@ class MatrixStrategy(Strategy):
         metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
         if metrics is not None:
             result.evaluate_metrics_serverapp[server_round] = metrics
-            self._sink({"kind": "evaluate", "round": server_round, **dict(metrics)})
+            self._say(Evaluated(round=server_round, metrics=dict(metrics)))
             _log.info("round %s: %s", server_round, dict(metrics))
 
     def _evaluate_on_silos(
@@ -296,7 +306,7 @@ class MatrixStrategy(Strategy):
         result: Result,
     ) -> None:
         """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
-        silos = patiently(lambda: self.roster.refresh(grid), timeout) if self.fraction_evaluate else []
+        silos = retried(lambda: self.roster.refresh(grid), timeout) if self.fraction_evaluate else []
         asks = [Ask(silo) for silo in silos[: round(self.fraction_evaluate * len(silos))]]
         if not asks:
             return
@@ -307,10 +317,15 @@ class MatrixStrategy(Strategy):
                 reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
 
         sent = {**(config or {}), "server-round": server_round, "exchange": 0}
-        exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
-        # What fewer than half of them report is some silo's invention, not a metric of the federation.
-        common = {key: by_silo for key, by_silo in reported.items() if 2 * len(by_silo) >= len(asks)}
-        medians: dict[str, Any] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
+        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
+        # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
+        # num-examples, which Flower's replies carry for its own weighting.
+        common = {
+            key: by_silo
+            for key, by_silo in reported.items()
+            if 2 * len(by_silo) >= len(asks) and key != gate.NUM_EXAMPLES
+        }
+        medians: dict[str, float] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
         if medians:
-            result.evaluate_metrics_clientapp[server_round] = MetricRecord(medians)
-            self._sink({**medians, "kind": "silo-evaluation", "round": server_round, "by-silo": common})
+            result.evaluate_metrics_clientapp[server_round] = MetricRecord(dict(medians))
+            self._say(EvaluatedBySilos(round=server_round, metrics=medians, by_silo=common))

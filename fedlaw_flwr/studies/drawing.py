@@ -5,20 +5,30 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedlaw_flwr.runs.pictures import DASHES, LINES, STYLE, report_extra, write
-from fedlaw_flwr.runs.verdict import EXCLUDED_AT
-from fedlaw_flwr.studies.curves import Point, read_points
+from fedlaw_flwr.events.record import EXCLUDED_AT
+from fedlaw_flwr.reporting.figures import DASHES, LINES, STYLE, report_extra, write
+from fedlaw_flwr.studies.curves import Point
 from fedlaw_flwr.studies.plan import Experiment, Figure, PlannedRun
-from fedlaw_flwr.studies.table import Row
+from fedlaw_flwr.studies.table import Row, key_of
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
 
 _ATTACKER, _HONEST = "#b3261e", "#1f5fa8"
+COLOURS = (*LINES, "#c2478d", "#1f9a9a", "#8fae1b", "#7a3b2e")
+"""A method each; from the eleventh method on they begin again, with other dashes."""
+_Dashes = str | tuple[int, tuple[int, ...]]
+_DASHES: tuple[_Dashes, ...] = (*DASHES, (0, (9, 2)), (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)), (0, (2, 2)))
+_PANEL, _MARGIN = (3.4, 2.9), (1.0, 0.4)  # inches
 
 Curve = tuple[PlannedRun, Sequence[Point]]
 
@@ -29,7 +39,7 @@ class Line:
 
     name: str
     colour: str
-    dashes: str
+    dashes: _Dashes
     curves: Sequence[Curve]
 
     @property
@@ -38,25 +48,34 @@ class Line:
         return {"color": self.colour, "linestyle": self.dashes}
 
 
-def draw_all(experiment: Experiment, rows: Sequence[Row], curves: Path, into: Path) -> list[Path]:
-    """Draws every figure for which there are runs, `NAME-1.svg` and on in the file's order; returns the files."""
-    done = {(row["method"], row["settings"]) for row in rows}
+def draw_all(
+    experiment: Experiment, rows: Sequence[Row], curves: Mapping[str, Sequence[Point]], into: Path
+) -> list[Path]:
+    """Draws every figure for which there are runs, `NAME-1.svg` and on in the file's order; returns the files.
+
+    Args:
+        experiment: What asks for the figures.
+        rows: The rows of its table; a run without one is not drawn.
+        curves: The curves by the name of the run; a run without one is not drawn.
+        into: The folder for the files.
+    """
+    done = set(map(key_of, rows))
     found: list[Curve] = [
-        (planned, read_points(curves / f"{planned.name}.csv"))
-        for planned in experiment.runs
-        if planned.key in done and (curves / f"{planned.name}.csv").exists()
+        (planned, curves[planned.name]) for planned in experiment.runs if planned.key in done and planned.name in curves
     ]
     drawn = []
     for number, figure in enumerate(experiment.figures, 1):
         chosen = [each for each in found if not figure.methods or each[0].method in figure.methods]
         if chosen:
             path = into / f"{experiment.name}-{number}.svg"
-            _draw(figure, chosen, path)
+            with report_extra():
+                write(canvas_of(figure, chosen), path, "svg")
             drawn.append(path)
     return drawn
 
 
-def _draw(figure: Figure, curves: Sequence[Curve], path: Path) -> None:
+def canvas_of(figure: Figure, curves: Sequence[Curve]) -> "Canvas":
+    """The picture: at most three panels side by side, below them the names of all lines, above them the title."""
     with report_extra():
         import matplotlib
         from matplotlib.figure import Figure as Canvas
@@ -65,34 +84,77 @@ def _draw(figure: Figure, curves: Sequence[Curve], path: Path) -> None:
     rows = -(-len(panels) // columns)
     draw = _DRAWN[figure.kind]
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(3.4 * columns + 1, 2.9 * rows + 0.4), layout="constrained", facecolor="white")
+        size = (_PANEL[0] * columns + _MARGIN[0], _PANEL[1] * rows + _MARGIN[1])
+        canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
         all_axes = canvas.subplots(rows, columns, squeeze=False).ravel()
         for axes, (label, own) in zip(all_axes, panels.items(), strict=False):
             draw(axes, own, figure)
-            axes.set_title(label)
+            _fold(axes.set_title(label, parse_math=False), canvas.dpi * _PANEL[0])
             axes.grid(color="#e6e6e6", linewidth=0.6)
         for axes in islice(all_axes, len(panels), None):
             axes.remove()
-        named: dict[str, Any] = {}
+        named: dict[str, Artist] = {}
         for axes in all_axes[: len(panels)]:
             for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
                 named.setdefault(name, handle)
-        canvas.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, frameon=False)
         if figure.title:
-            canvas.suptitle(figure.title)
-        write(canvas, path, "svg")
+            _fold(canvas.suptitle(figure.title, parse_math=False), 0.96 * canvas.bbox.width)
+        if named:
+            legend = _legend(canvas, named)
+            canvas.set_figheight(size[1] + legend.get_window_extent().height / canvas.dpi)
+    return canvas
+
+
+def _legend(canvas: "Canvas", named: "Mapping[str, Artist]") -> "Legend":
+    """The names below the panels, in as many columns, at most four, as the picture is wide enough for."""
+    for columns in range(min(4, len(named)), 0, -1):
+        legend = canvas.legend(
+            list(named.values()), list(named), loc="outside lower center", ncols=columns, frameon=False
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        if legend.get_window_extent().width <= canvas.bbox.width or columns == 1:
+            break
+        legend.remove()
+    besides = legend.get_window_extent().width - max(text.get_window_extent().width for text in legend.get_texts())
+    for text in legend.get_texts():
+        _fold(text, canvas.bbox.width - besides)
+    return legend
+
+
+def _fold(text: "Text", width: float) -> None:
+    """Breaks a text into lines until it is at most so many pixels wide, as far as its words allow."""
+    whole = text.get_text()
+    for most in range(len(whole), 0, -1):
+        if text.get_window_extent().width <= width:
+            return
+        text.set_text("\n".join(wrap(whole, most, break_long_words=False, break_on_hyphens=False)))
 
 
 def lines_of(figure: Figure, curves: Sequence[Curve]) -> dict[str, list[Line]]:
-    """The lines of every panel, by its title; a name has one colour in all. Method and seed may be panels too."""
+    """The lines of every panel, by its title. Method and seed may be panels too.
+
+    A method has one colour in all panels. A name, which says besides in which settings runs of the method differ, has
+    one style in all panels. Names that share a colour differ in their dashes, as far as there are enough.
+    """
     panels: dict[str, list[Curve]] = {}
     for planned, points in curves:
         values = {**planned.values, "method": planned.method, "seed": planned.seed}
         title = ", ".join(f"{name} {values.get(name, '')}" for name in figure.panels)
         panels.setdefault(title, []).append((planned, points))
     named = {title: _by_name(own, figure.over) for title, own in panels.items()}
-    names = list(dict.fromkeys(name for own in named.values() for name in own))
-    style = {name: (LINES[i % len(LINES)], DASHES[i % len(DASHES)]) for i, name in enumerate(names)}
+    methods = list(dict.fromkeys(planned.method for planned, _ in curves))
+    alike: dict[int, list[str]] = {}  # the names of each colour
+    for own in named.values():
+        for name, each in own.items():
+            names = alike.setdefault(methods.index(each[0][0].method) % len(COLOURS), [])
+            if name not in names:
+                names.append(name)
+    style = {
+        name: (COLOURS[colour], _DASHES[(colour % len(DASHES) + place) % len(_DASHES)])
+        for colour, names in alike.items()
+        for place, name in enumerate(names)
+    }
     return {title: [Line(name, *style[name], each) for name, each in own.items()] for title, own in named.items()}
 
 

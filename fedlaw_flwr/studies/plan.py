@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +14,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fedlaw_flwr.document import Document, DocumentError
-from fedlaw_flwr.settings import Settings, SettingsError, parsed
+from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError
+from fedlaw_flwr.config.settings import Settings, SettingsError, every_setting, parsed, renamed
+from fedlaw_flwr.studies.table import recorded
+
+_log = logging.getLogger("flwr")
 
 Value = bool | int | float | str
 Axis = list[Value]
 ByAnother = dict[str, dict[Value, Value]]
 """{other: {its value: ours}}: a setting whose value hangs on another's; not set where that has no value listed."""
 
-WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "wait", "seed")
+WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "startup-timeout", "wait", "seed")
 """Settings that are no part of what an experiment is: the machine's own, and the seed, which `seeds` says."""
 
 
@@ -65,7 +70,7 @@ Said = Annotated[Value | ByAnother, BeforeValidator(_plain_or_by_another)]
 
 
 class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"))
+    model_config = {**FROM_FILE, "populate_by_name": False}
 
     about: str
     settings: dict[str, Said] = {}
@@ -97,8 +102,8 @@ class PlannedRun:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes two runs the same."""
-        return self.method, self.text
+        """What makes two runs the same; see `table.key_of`."""
+        return self.method, recorded(self.text)
 
     @property
     def name(self) -> str:
@@ -110,9 +115,8 @@ class PlannedRun:
         return Settings.read({**self.values, "seed": self.seed, **where})
 
     def attackers(self) -> frozenset[int]:
-        """The silos that attack, found without the task's files."""
-        values = {name.replace("-", "_"): value for name, value in self.values.items()}
-        return Settings.model_construct(None, **values, seed=self.seed).attack_plan().attackers
+        """The silos that attack. No file of the task is read, so any folder passes for theirs."""
+        return self.settings({"data-dir": os.curdir}).attack_plan().attackers
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,11 @@ class Experiment:
 
         Settings of `runs` go before a method's, a method's before `settings`. A value "=name" is the value of the
         setting of that name; in `settings` and methods {name: {value: ...}} is what stands beside that setting's
-        value. Raises DocumentError, a sentence for each thing that is wrong, with its line.
+        value. Settings may have the names of the release before; a warning says so. Raises DocumentError, a sentence
+        for each thing that is wrong, with its line.
         """
         document = Document.read(path)
-        file = document.check(_File)
+        file = _with_current_names(document.check(_File), document)
         runs: dict[tuple[str, str], PlannedRun] = {}
         wrong: dict[str, None] = {}  # a sentence once, in order
         for place, planned in _multiplied(file, document, wrong):
@@ -184,6 +189,44 @@ class Experiment:
             paper_detection=detection,
             silos_per_batch=file.silos_per_batch,
         )
+
+
+def current_name(name: str) -> str:
+    """Today's name of a setting that had this one in the release before; else the name itself."""
+    return next((one.wire_name for one in every_setting() if one.formerly and one.formerly == name), name)
+
+
+def _with_current_names(file: _File, document: Document) -> _File:
+    """The file with today's names of all settings; warns of each name of the release before, with its line."""
+    depth = {"settings": 2, "methods": 3, "runs": 3}
+    old: dict[str, tuple[str | int, ...]] = {}
+    for place in filter(None, document.lines):
+        if len(place) == depth.get(str(place[0])):
+            old.setdefault(str(place[-1]), place)
+    for name, place in old.items():
+        for sentence in renamed({name: True}):
+            _log.warning(document.wrong(place, sentence))
+
+    def value(said: Any) -> Any:
+        if isinstance(said, dict):
+            return {current_name(other): by for other, by in said.items()}
+        if isinstance(said, list):
+            return [value(each) for each in said]
+        other = _other(said)
+        return said if other is None else f"={current_name(other)}"
+
+    def block(said: Mapping[str, Any]) -> dict[str, Any]:
+        return {current_name(name): value(each) for name, each in said.items()}
+
+    figures = [
+        figure.model_copy(update={"over": current_name(figure.over), "panels": list(map(current_name, figure.panels))})
+        for figure in file.figures
+    ]
+    methods = {name: block(settings) for name, settings in file.methods.items()}
+    runs = [block(run) for run in file.runs]
+    return file.model_copy(
+        update={"settings": block(file.settings), "methods": methods, "runs": runs, "figures": figures}
+    )
 
 
 def _multiplied(
@@ -234,9 +277,11 @@ def _note_unused(file: _File, runs: Sequence[PlannedRun], document: Document, wr
 def _said_at(line: str, place: tuple[str | int, ...], planned: PlannedRun, document: Document) -> tuple[str | int, ...]:
     """Where the file says the setting that a sentence begins with: in `runs`, the method or `settings`."""
     name = line.partition("=")[0].partition(":")[0]
-    for found in ((*place, name), ("methods", planned.method, name), ("settings", name)):
-        if found in document.lines:
-            return found
+    spelled = [name, *(one.formerly for one in every_setting() if one.formerly and one.wire_name == name)]
+    for block in (place, ("methods", planned.method), ("settings",)):
+        for each in spelled:
+            if (*block, each) in document.lines:
+                return *block, each
     return place
 
 

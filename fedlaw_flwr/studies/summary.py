@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from fedlaw_flwr.studies.plan import Experiment, PlannedRun
-from fedlaw_flwr.studies.table import Row
+from fedlaw_flwr.studies.table import Row, key_of
 
 DETECTION = ("precision", "recall", "f1", "detection_accuracy")
 
@@ -48,7 +48,7 @@ class Cell:
 def cells_of(experiment: Experiment, rows: Iterable[Row]) -> list[Cell]:
     """A cell for each combination of a method and the axes that has a row, in the experiment's order."""
     paper, detection = read_paper(experiment.paper), _read_detection(experiment.paper_detection)
-    found = {(row["method"], row["settings"]): row for row in rows}
+    found = {key_of(row): row for row in rows}
     grouped: dict[tuple[str, str], tuple[PlannedRun, list[Row]]] = {}
     for planned in experiment.runs:
         row = found.get(planned.key)

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,34 @@ FIELDS = (
 """The columns of `fedlaw grid`. made_by: the releases and the device that made it; run: the name of its curve;
 settings: what `fedlaw run --engine batched` is told for the same."""
 
+RECORDED_AS = {
+    "score-decay": "memory",
+    "cluster-distance": "coalition-distance",
+    "loss-only-replies": "thrift",
+    "relearn-on-conflict": "watch",
+}
+"""Settings that were renamed after release 0.1, with the names that its tables have for them. A run is known by the old
+names, for good: a run that was done under an old name is not done again, and its curve keeps its name."""
+
 Row = Mapping[str, str]
 
 
 class TableError(ValueError):
     """A results file is not what this release writes, or somebody else is writing it."""
+
+
+def key_of(row: Row) -> tuple[str, str]:
+    """What makes two runs the same: the method, and the settings in the names of RECORDED_AS."""
+    return row["method"], recorded(row["settings"])
+
+
+def recorded(settings: str) -> str:
+    """The settings of a run, as text, under the names of RECORDED_AS and sorted by them; else as they are."""
+    if not any(f"{name}=" in settings for name in RECORDED_AS):
+        return settings
+    pairs = [pair.partition("=") for pair in shlex.split(settings)]
+    old = sorted((RECORDED_AS.get(name, name), value) for name, _, value in pairs)
+    return shlex.join(f"{name}={value}" for name, value in old)
 
 
 def read_rows(path: Path, fields: Sequence[str] = FIELDS) -> list[Row]:
@@ -75,7 +99,7 @@ def _rows(path: Path, content: bytes, fields: Sequence[str]) -> list[Row]:
 
 
 def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
-    """The rows of the other results files beside this one, by key, and the folder of each one's curves.
+    """The rows of the other results files beside this one, by key, each with the file it stands in.
 
     A run done for one experiment need not be done again for another. Files that are no results are passed over.
     """
@@ -88,7 +112,7 @@ def found_elsewhere(path: Path) -> dict[tuple[str, str], tuple[Row, Path]]:
         except (TableError, OSError):
             continue
         for row in rows:
-            found.setdefault((row["method"], row["settings"]), (row, other.with_suffix("")))
+            found.setdefault(key_of(row), (row, other))
     return found
 
 
@@ -100,8 +124,8 @@ class Table:
 
     @property
     def done(self) -> set[tuple[str, str]]:
-        """The keys of the runs of `fedlaw grid` that have a row: method and settings."""
-        return {(row["method"], row["settings"]) for row in self.rows}
+        """The keys of the runs of `fedlaw grid` that have a row; see `key_of`."""
+        return set(map(key_of, self.rows))
 
     def append(self, figures: Mapping[str, Any]) -> None:
         """Adds a row, on disk before this returns. What is missing or None is left empty."""

@@ -6,12 +6,16 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.runs.folder import unused
+from fedlaw_flwr.events.folder import unused
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import Event, NoReply, RoundEnded
+from fedlaw_flwr.events.verdict import Verdict, verdict
+from fedlaw_flwr.studies.curves import points_of, write_points
 from fedlaw_flwr.studies.plan import PlannedRun
 
 
@@ -46,35 +50,28 @@ def work(planned: PlannedRun, place: Place, pipe: Connection) -> None:
 def _row(planned: PlannedRun, place: Place, folder: Path, pipe: Connection) -> dict[str, Any]:
     import torch
 
-    from client_app.batched import SimulatedSilos
-    from fedlaw_flwr.runs.folder import RunFailed, read_events
-    from fedlaw_flwr.runs.in_process import run_batched
-    from fedlaw_flwr.runs.verdict import verdict
-    from fedlaw_flwr.studies.curves import points_of, write_points
+    from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
+    from fedlaw_flwr.events.folder import RunFailed
+    from fedlaw_flwr.simulation.in_process import run_batched
 
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     settings = planned.settings(place.where)
     failed = ""
 
-    def note(event: Mapping[str, Any]) -> None:
-        if event["kind"] == "round":
-            pipe.send({"round": event["round"], "peak": _peak()})
+    def note(event: Event) -> None:
+        if isinstance(event, RoundEnded):
+            pipe.send({"round": event.round, "peak": _peak()})
 
     try:
         run_batched(SimulatedSilos, settings, folder, note, silos_per_batch=place.silos_per_batch)
     except RunFailed as error:
         failed = str(error).partition(";")[0]
-    events = list(read_events(folder))
-    _no_silo_failed(events)
-    found = verdict(events)
-    write_points(points_of(events), place.curves / f"{planned.name}.csv")
-    detection = found.detection
+    run = Run.read(folder)
+    _no_silo_failed(run)
+    write_points(points_of(run), place.curves / f"{planned.name}.csv")
     return {
-        **asdict(found),
-        **detection,
-        "detection_accuracy": detection.get("accuracy"),
-        "accuracy": found.accuracy,
+        **columns_of(verdict(run)),
         "method": planned.method,
         "task": settings.task,
         "attack": settings.attack,
@@ -88,12 +85,38 @@ def _row(planned: PlannedRun, place: Place, folder: Path, pipe: Connection) -> d
     }
 
 
-def _no_silo_failed(events: list[dict[str, Any]]) -> None:
+def columns_of(found: Verdict) -> dict[str, Any]:
+    """The figures of a run under the names that the published tables have for them (`table.FIELDS`).
+
+    There, silos are counted for rules that give weights, and for no others.
+    """
+    has_weights = found.weight_on_attackers is not None
+    detection = found.detection if has_weights else {}
+    return {
+        "accuracy": found.accuracy,
+        "validation_accuracy": found.validation_accuracy,
+        "attack_success": found.attack_success,
+        "attackers": found.attackers,
+        "caught": found.caught if has_weights else None,
+        "wronged": found.wrongly_excluded if has_weights else None,
+        "precision": detection.get("precision"),
+        "recall": detection.get("recall"),
+        "f1": detection.get("f1"),
+        "detection_accuracy": detection.get("accuracy"),
+        "mass_on_attackers": found.weight_on_attackers,
+        "rounds": found.rounds,
+        "held": found.skipped_rounds,
+        "bytes_down": found.bytes_down,
+        "bytes_up": found.bytes_up,
+        "seconds": found.seconds,
+    }
+
+
+def _no_silo_failed(run: Run) -> None:
     """Raises RuntimeError if an honest silo's app raised: the run went on without it, and its figures are no result."""
-    attackers = next((set(event["attackers"]) for event in events if event["kind"] == "run"), set())
-    for event in events:
-        if event["kind"] == "silent" and event["silo"] not in attackers and event["reason"].startswith("error "):
-            raise RuntimeError(f"{event['silo']} failed in round {event['round']}: {event['reason']}")
+    for event in run.missing:
+        if isinstance(event, NoReply) and event.silo not in run.attackers and event.reason.startswith("error "):
+            raise RuntimeError(f"{event.silo} failed in round {event.round}: {event.reason}")
 
 
 def _peak() -> int:

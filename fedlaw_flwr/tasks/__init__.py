@@ -8,10 +8,11 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlaw_flwr.core.extras import naming_the_extra
 from fedlaw_flwr.tasks.choice import AS_IT_COMES, Choice
 
 if TYPE_CHECKING:
-    from fedlaw_flwr.partition import Partition
+    from fedlaw_flwr.core.partition import Partition
     from fedlaw_flwr.tasks.base import Task
 
 
@@ -72,6 +73,7 @@ def load_task(name: str, partition: "Partition", seed: int, choice: Choice = AS_
         raise ValueError(f"task={name!r}: allowed are {', '.join(TASKS)}")
     TASKS[name].check_widths(choice.widths)
     module, _, function = TASKS[name].where.partition(":")
-    make = getattr(import_module(f"fedlaw_flwr.tasks.{module}"), function)
+    with naming_the_extra():
+        make = getattr(import_module(f"fedlaw_flwr.tasks.{module}"), function)
     task: Task = make(partition, seed, choice)
     return task

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Examples:
     """Inputs (m, ...) and targets (m,). Shared between callers: never changed in place."""
 
-    inputs: Tensor
-    targets: Tensor
+    inputs: "Tensor"
+    targets: "Tensor"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -23,15 +24,15 @@ class Objective(Protocol):
 
     name: str
 
-    def build_model(self, seed: int) -> nn.Module:
+    def build_model(self, seed: int) -> "nn.Module":
         """A freshly initialised model, a pure function of seed; the process's random state is left as it was."""
         ...
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """The mean loss of outputs (m, ...) against targets (m,), a scalar."""
         ...
 
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def metrics(self, outputs: "Tensor", targets: "Tensor") -> dict[str, float]:
         """What is reported of outputs against targets; has `accuracy` where there are labels."""
         ...
 

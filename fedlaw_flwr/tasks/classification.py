@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from fedlaw_flwr import seeding
+from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.extras import naming_the_extra
 from fedlaw_flwr.tasks.base import Examples
 from fedlaw_flwr.tasks.models import seeded
 
@@ -23,7 +24,8 @@ def label_metrics(outputs: Tensor, targets: Tensor, num_labels: int) -> dict[str
         return {}
     found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
     if num_labels == 2 and len(targets.unique()) == 2:
-        from sklearn.metrics import roc_auc_score
+        with naming_the_extra():
+            from sklearn.metrics import roc_auc_score
 
         score = (outputs[:, 1] - outputs[:, 0]).detach().numpy()
         if np.isfinite(score).all():  # a run that diverged goes on, and is reported
@@ -33,7 +35,18 @@ def label_metrics(outputs: Tensor, targets: Tensor, num_labels: int) -> dict[str
 
 @dataclass(frozen=True)
 class ClassificationTask:
-    """A `SiloTask` over examples in memory. net: makes its model from torch's random state; agreed: its description."""
+    """A `SiloTask` over examples in memory.
+
+    Attributes:
+        name: the task's name, as silos and server say it.
+        num_labels: how many classes there are.
+        net: makes its model from torch's random state.
+        train: the examples to train on.
+        test: the examples held back.
+        agreed: its description, see `SiloTask.description`.
+        noticed: what looks wrong in the data, in sentences for the silo's own people.
+        alarms: the same without anything of the data but the agreed names: what the federation may be told.
+    """
 
     name: str
     num_labels: int
@@ -42,6 +55,7 @@ class ClassificationTask:
     test: Examples
     agreed: Mapping[str, str]
     noticed: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
     def build_model(self, seed: int) -> nn.Module:
         """The task's net, initialised from (seed, "model")."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.core.extras import naming_the_extra
+from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask
@@ -12,7 +13,8 @@ def digits(partition: Partition, seed: int, choice: Choice) -> PooledTask:
     """1,797 images of 8x8 pixels, ten digits; a perceptron, 64-64-32-10 unless widths say otherwise."""
 
     def load() -> Pool:
-        from sklearn.datasets import load_digits
+        with naming_the_extra():
+            from sklearn.datasets import load_digits
 
         pool = load_digits()
         return pool.images.astype(np.float32), pool.target
@@ -34,7 +36,8 @@ def breast_cancer(partition: Partition, seed: int, choice: Choice) -> PooledTask
     """569 records of 30 measurements, benign or malignant; a perceptron, 30-16-2 unless widths say otherwise."""
 
     def load() -> Pool:
-        from sklearn.datasets import load_breast_cancer
+        with naming_the_extra():
+            from sklearn.datasets import load_breast_cancer
 
         pool = load_breast_cancer()
         return pool.data.astype(np.float64), pool.target

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedlaw_flwr import seeding
-from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.tasks.base import Examples
 from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.classification import cross_entropy, label_metrics

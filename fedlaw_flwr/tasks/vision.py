@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from fedlaw_flwr.partition import Partition
+from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import cnn, mlp
 from fedlaw_flwr.tasks.pooled import Pool, PooledTask

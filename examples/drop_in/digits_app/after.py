@@ -5,7 +5,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from digits_app.task import Net, load_test_data, test
-from fedlaw_flwr.strategy import FedLAW
+from fedlaw_flwr import FedLAW
 
 app = ServerApp()
 

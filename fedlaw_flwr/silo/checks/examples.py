@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedlaw_flwr.findings import Finding, note, ok, wrong
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.silo.checks.copies import windows
 from fedlaw_flwr.silo.checks.trial import Trial, kind_of
-from fedlaw_flwr.silo.checks.verbatim import windows
 from fedlaw_flwr.tasks.base import Examples
 
 

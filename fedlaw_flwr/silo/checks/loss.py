@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fedlaw_flwr.findings import Finding, note, ok, wrong
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.silo.checks.trial import Trial, kind_of
 
 # Means of float32 losses in two orders agree far better than this; a sum and a mean, or two pairings, do not.

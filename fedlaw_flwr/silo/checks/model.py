@@ -1,15 +1,32 @@
 """The model: a pure function of its seed, whose state dict can travel and be combined."""
 
-import re
 from collections.abc import Iterator
 
 import torch
 from flwr.app import ArrayRecord
 from torch import Tensor, nn
 
-from fedlaw_flwr.findings import Finding, note, ok, wrong
-from fedlaw_flwr.layout import BATCH_NORM, Layout
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.protocol.model_findings import model_findings
 from fedlaw_flwr.silo.checks.trial import Trial, kind_of, random_states, same_bytes
+
+# What NumPy has as well; Flower sends arrays as NumPy's.
+_TRAVEL = {
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+}
 
 
 def seeded(trial: Trial) -> Iterator[Finding]:
@@ -50,38 +67,30 @@ def state(trial: Trial) -> Iterator[Finding]:
     """Whether the state dict can be sent, taken apart and put back: dtypes, finite values, parameters, buffers."""
     model = trial.model()
     found = dict(model.state_dict())
-    faults = [fault for key, value in found.items() for fault in _faults(key, value)]
+    learned = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    faults = [fault for key, value in found.items() for fault in _faults(key, value, key in learned)]
     if faults or not found:
         yield from (wrong(fault) for fault in faults or ["the model has an empty state dict: nothing to learn"])
         return
     record = ArrayRecord(found)
     try:
-        layout = Layout.of(record)
         model.load_state_dict(record.to_torch_state_dict(), strict=True)
     except (ValueError, RuntimeError) as error:
         yield wrong(f"the state dict cannot be used: {' '.join(str(error).split())}")
         return
-    kinds = {kind: [slot for slot in layout.slots if slot.kind == kind] for kind in ("parameter", "buffer", "fixed")}
-    yield ok(f"{layout.num_parameters} parameters in {len(kinds['parameter'])} arrays")
-    if kinds["buffer"]:
-        yield note(
-            f"{layout.num_buffers} numbers in {len(kinds['buffer'])} buffers (batch norm): the server combines them by "
-            "the coordinate-wise median, not by weight; group norm has none"
-        )
-    if kinds["fixed"]:
-        names = ", ".join(slot.key for slot in kinds["fixed"])
-        yield note(f"whole numbers stay as the server has them, whatever silos send: {names}")
+    yield from model_findings(record)
 
 
-def _faults(key: str, value: object) -> Iterator[str]:
+def _faults(key: str, value: object, learned: bool) -> Iterator[str]:
+    """What keeps this entry of the state dict from being sent, or from being learned; learned: it is a parameter."""
     if not isinstance(value, Tensor):
         yield f"{key!r} in the state dict is {type(value).__name__}: only tensors travel"
-    elif value.dtype == torch.bfloat16 or value.is_complex() or value.is_quantized:
+    elif value.layout != torch.strided:
+        yield f"{key!r} is {str(value.layout).removeprefix('torch.')}: only dense tensors travel; call to_dense()"
+    elif value.dtype not in _TRAVEL:
         yield f"{key!r} is {kind_of(value)}: float32, float64 or float16 is expected of what is learned"
-    elif not torch.isfinite(value).all():
+    elif learned and bool(torch.isnan(value).any()):
         yield f"{key!r} has values that are not finite before any training"
-    elif re.search(BATCH_NORM, key) and re.search("running_var$", key) and bool((value < 0).any()):
-        yield f"{key!r} has negative variances"
 
 
 def _differing(one: nn.Module, other: nn.Module) -> list[str]:

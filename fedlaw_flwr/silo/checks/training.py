@@ -10,13 +10,13 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord
 from torch import Tensor, nn
 
-from fedlaw_flwr.exchange import payload_bytes
-from fedlaw_flwr.findings import Finding, note, ok, wrong
-from fedlaw_flwr.layout import Layout
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.protocol.exchange import payload_bytes
+from fedlaw_flwr.protocol.layout import Layout
+from fedlaw_flwr.records.task import load_silo_task
 from fedlaw_flwr.silo.checks.trial import Trial, same_bytes, size_of
-from fedlaw_flwr.silo.task import load_silo_task
 from fedlaw_flwr.tasks.base import Examples
-from fedlaw_flwr.training import local_round, mean_loss, train
+from fedlaw_flwr.training.local import local_round, mean_loss, train
 
 STEPS = 20
 # Sums in another order differ by this much of a tensor's norm; anything above is another computation.

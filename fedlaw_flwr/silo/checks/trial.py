@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlaw_flwr.silo.task import Option
+from fedlaw_flwr.records.task import Option
 from fedlaw_flwr.tasks.base import Examples, SiloTask
-from fedlaw_flwr.training import EVALUATION_BATCH, Job, Trained, local_round
+from fedlaw_flwr.training.local import EVALUATION_BATCH, Job, Trained, local_round
 
 SOME = 64
 """On how many examples outputs, loss and gradient are looked at."""

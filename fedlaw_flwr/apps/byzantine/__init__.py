@@ -1,0 +1,1 @@
+"""The ClientApps of silos that attack, for simulations and drills; absent from an honest silo's image."""

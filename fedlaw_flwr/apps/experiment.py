@@ -1,0 +1,143 @@
+"""An experiment over any grid: settings to task, strategy and attackers, then rounds, evaluation and the account."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result
+
+from fedlaw_flwr.attacks import sleeper
+from fedlaw_flwr.attacks.backdoor_target import success_rate
+from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.core.partition import labels_without_honest_home
+from fedlaw_flwr.core.setting import settings_of
+from fedlaw_flwr.engines.batched import BatchedGrid
+from fedlaw_flwr.events.folder import EVENTS, RunFailed, RunFolder
+from fedlaw_flwr.events.types import OnEvent, RunStarted, Warned
+from fedlaw_flwr.records.schema import differences
+from fedlaw_flwr.strategy import FedLAW, RuleStrategy
+from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.tasks import OWN
+from fedlaw_flwr.tasks.base import Task
+from fedlaw_flwr.tasks.device import device
+from fedlaw_flwr.tasks.initial import load_initial
+from fedlaw_flwr.training.local import evaluate
+
+NOT_OMNISCIENT = (
+    "knowledge='omniscient': silos of their own cannot see what others train; use `fedlaw run --engine batched` or "
+    "knowledge=colluders"
+)
+"""Why engines other than the batched one refuse it."""
+
+EvaluateModel = Callable[[int, ArrayRecord], MetricRecord | None]
+"""(round, arrays) -> the metrics of this model; None in a round in which none are taken."""
+
+_log = logging.getLogger("flwr")
+
+
+def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
+    """One run as the settings say, every event of it in the folder, the final model beside them."""
+    if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
+        raise ValueError(NOT_OMNISCIENT)
+    beginning = _own(settings) if settings.task == OWN else _dealt(settings)
+    folder.write(RunStarted(settings=settings.as_config(), attackers=settings.known_attacks()))
+    for warning in warnings_of(settings):
+        folder.write(Warned(reason=warning))
+        _log.warning(warning)
+    strategy = build_strategy(settings, folder.write, **beginning.strategy)
+    result = strategy.start(
+        grid,
+        beginning.arrays,
+        num_rounds=settings.num_rounds,
+        timeout=settings.timeout,
+        train_config=ConfigRecord(
+            {"lr": settings.lr, "local-epochs": settings.local_epochs, "batch-size": settings.batch_size}
+        ),
+        evaluate_fn=beginning.evaluate_fn,
+    )
+    rounds = result.train_metrics_clientapp
+    if all(metrics["skipped"] for metrics in rounds.values()):
+        raise RunFailed(f"none of {len(rounds)} rounds moved the model; {folder.path / EVENTS} says why of each")
+    folder.save_model({key: array.numpy() for key, array in result.arrays.items()})
+    return result
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The first model, how models are measured here, and what the strategy must know beside the settings."""
+
+    arrays: ArrayRecord
+    evaluate_fn: EvaluateModel | None
+    strategy: Mapping[str, Any]
+
+
+def _dealt(settings: Settings) -> _Beginning:
+    """A task whose examples are here."""
+    task = settings.load_task()
+    task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
+    arrays = ArrayRecord(task.build_model(settings.seed).state_dict())
+    return _Beginning(arrays, central_evaluation(settings, task), {})
+
+
+def _own(settings: Settings) -> _Beginning:
+    """Silos that learn what they hold: each is held against what was agreed, and measures every model itself."""
+    initial = load_initial(Path(settings.initial_model))
+    arrays = ArrayRecord({key: Array(value) for key, value in initial.arrays.items()})
+    differs = partial(differences, agreed=initial.description) if initial.description else None
+    return _Beginning(arrays, None, {"check_task": differs, "fraction_evaluate": 1.0})
+
+
+def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: Any) -> MatrixStrategy:
+    """The strategy the settings name, with the settings it takes; `more` are others of its arguments."""
+    kind = FedLAW if settings.strategy == "fedlaw" else RuleStrategy
+    taken = {name: getattr(settings, name) for name in settings_of(kind) if hasattr(settings, name)}
+    if kind is RuleStrategy:
+        taken |= {"rule": settings.strategy, "rule_settings": settings.rule_settings()}
+    return kind(**taken, on_event=on_event, attackers=settings.attack_plan().attackers, **more)
+
+
+def central_evaluation(settings: Settings, task: Task) -> EvaluateModel:
+    """evaluate_fn for Flower: the task's metrics on the test split, and on the validation split as `validation-...`.
+
+    Where silos plant a backdoor with a target, also its success on the test split, `attack-success`.
+    """
+    every = settings.evaluate_every
+    place = device(settings.device)
+    test, validation = task.load_test(), task.load_validation()
+    model = task.build_model(settings.seed).to(place)
+    backdoored = "backdoor_target" in settings.known_attacks().values()
+
+    def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        if server_round != settings.num_rounds and (not every or server_round % every):
+            return None
+        model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
+        chosen = {f"validation-{key}": value for key, value in evaluate(model, task, validation).items()}
+        triggered = {"attack-success": success_rate(model, test)} if backdoored else {}
+        return MetricRecord({**evaluate(model, task, test), **chosen, **triggered})
+
+    return evaluate_fn
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What a researcher should know about this choice of attackers before believing its numbers."""
+    found = []
+    plan = settings.attack_plan()
+    if "sleeper" in plan.attacks.values() and settings.num_rounds <= sleeper.SLEEPS:
+        found.append(
+            f"the sleeper sleeps for {sleeper.SLEEPS} rounds and num-rounds={settings.num_rounds}: it never attacks"
+        )
+    num_labels = settings.num_labels
+    lost = labels_without_honest_home(settings.num_silos, num_labels, plan.attackers)
+    if settings.partition == "q-groups" and plan.attackers and lost:
+        shares = settings.partition_plan().honest_share(plan.attackers, num_labels)
+        held = ", ".join(f"{100 * shares[label]:.0f} % of label {label}" for label in lost)
+        found.append(
+            f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, "
+            "so even a perfect defence learns little of it"
+        )
+    return found

@@ -1,0 +1,44 @@
+"""What a train message asks of a silo, read from its config record."""
+
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+
+from fedlaw_flwr.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One exchange as the server asks for it; what a strategy other than ours leaves out comes from the settings."""
+
+    server_round: int
+    exchange: int
+    wants_update: bool
+    lr: float
+    local_epochs: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, message: Message, settings: Settings) -> "Asked":
+        """Reads the message's config. Raises ValueError for a value that is no number where one belongs."""
+        config = next(iter(message.content.config_records.values()), ConfigRecord())
+
+        def number(key: str, otherwise: float) -> float:
+            value = config.get(key, otherwise)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{key}={value!r} in the server's message: a number is expected")
+            return value
+
+        return cls(
+            server_round=int(number("server-round", 0)),
+            exchange=int(number("exchange", 1)),
+            wants_update=config.get("reply", "update") != "loss",
+            lr=float(number("lr", settings.lr)),
+            local_epochs=int(number("local-epochs", settings.local_epochs)),
+            batch_size=int(number("batch-size", settings.batch_size)),
+        )
+
+
+def received_arrays(message: Message) -> ArrayRecord:
+    """The model in a message of the server's."""
+    return next(iter(message.content.array_records.values()))

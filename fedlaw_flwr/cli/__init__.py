@@ -1,0 +1,1 @@
+"""The `fedlaw` command, a module for each group of commands."""

@@ -1,0 +1,203 @@
+"""The `fedlaw` command: demo, run, list and report, and the commands of the modules beside this one."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedlaw_flwr.cli import check as check_command
+from fedlaw_flwr.cli import deploy as commands
+from fedlaw_flwr.cli import new as scaffold_command
+from fedlaw_flwr.cli import schema as schema_commands
+from fedlaw_flwr.cli.conformance import conformance
+from fedlaw_flwr.cli.grid import grid
+
+app = typer.Typer(
+    help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(commands.deploy, name="deploy")
+app.add_typer(schema_commands.schema, name="schema")
+app.add_typer(scaffold_command.new, name="new")
+for command in (
+    check_command.check,
+    conformance,
+    commands.join,
+    commands.preflight,
+    commands.silo,
+    commands.metrics,
+    grid,
+):
+    app.command()(command)
+_console = Console()
+_verbose = False
+
+# The demo: scikit-learn's digits over 20 silos. Rounds and step were chosen on the validation split.
+_DEMO: dict[str, Any] = {"task": "digits", "num-silos": 20, "num-rounds": 20, "weight-rounds": 10, "seed": 0}
+_EASY: dict[str, Any] = {"attack": "inverse_gradient", "byzantine": 0.2, "max-byzantine": 0.2, "q": 0.6}
+_HARD: dict[str, Any] = {"attack": "label_flipping", "byzantine": 0.4, "max-byzantine": 0.4, "q": 0.9}
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the full traceback of an error.")] = False,
+) -> None:
+    global _verbose
+    _verbose = verbose
+
+
+@app.command()
+def demo(
+    hard: Annotated[
+        bool, typer.Option("--hard", help="The case where published FedLAW loses at this size: label flipping.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
+) -> None:
+    """FedLAW, then FedAvg, on the same 20 silos and seed, through `flwr run`; some of the silos are hostile."""
+    from fedlaw_flwr.config.settings import Settings
+
+    chosen = [Settings.read({**_DEMO, **(_HARD if hard else _EASY), "strategy": name}) for name in ("fedlaw", "fedavg")]
+    first = chosen[0]
+    count = len(first.attack_plan().attackers)
+    _console.print(
+        f"[bold]{first.num_silos} silos train one model on handwritten digits; {count} of them "
+        f"are hostile ({first.attack}).[/]\nNobody tells the server which. First FedLAW, then plain averaging."
+    )
+    if hard:
+        _console.print("This is the hard case: at this size, published FedLAW loses here. See README.md.")
+    _run_all(chosen, runs, f"{count} of {first.num_silos} silos hostile: {first.attack}, q = {first.q}")
+
+
+@app.command()
+def run(
+    settings: Annotated[list[str] | None, typer.Argument(help="name=value, as in flwr's --run-config.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="ray: `flwr run`; in-process: the same apps, one after another; batched: all at once.")
+    ] = "ray",
+    silos_per_batch: Annotated[
+        int, typer.Option(min=1, help="batched: how many silos train together; so many models lie in memory.")
+    ] = 64,
+    runs: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
+) -> None:
+    """One federated run with these settings, e.g. `fedlaw run task=breast_cancer attack=label_flipping q=0.9`."""
+    from fedlaw_flwr.config.settings import Settings, parsed, renamed
+
+    values = parsed(settings or [])
+    for sentence in renamed(values):
+        _console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True, highlight=False)
+    chosen = Settings.read(values)
+    _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine, silos_per_batch)
+
+
+@app.command(name="list")
+def list_names() -> None:
+    """The strategies, ways to learn weights, attacks and tasks there are, one line and the source each."""
+    from fedlaw_flwr.attacks import ATTACKS, load_attack
+    from fedlaw_flwr.learners import LEARNERS, load_learner
+    from fedlaw_flwr.rules import RULES
+    from fedlaw_flwr.tasks import TASKS
+
+    fedlaw = ("fedlaw", "learned weights on a sparse capped simplex, two exchanges a round", "ICLR 2026, Algorithm 2")
+    _print_list("strategy", [fedlaw, *((name, rule.summary, rule.source) for name, rule in RULES.items())])
+    learners = [(name, load_learner(name)) for name in LEARNERS]
+    _print_list("variant of fedlaw", [(name, learner.summary, learner.source) for name, learner in learners])
+    attacks = [load_attack(name) for name in ATTACKS]
+    _print_list("attack", [(attack.name, attack.summary, attack.source) for attack in attacks])
+    _print_list("task", [(name, entry.summary, "") for name, entry in TASKS.items()])
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Writes report.html into a run folder: who got how much weight, round by round, and why."""
+    from fedlaw_flwr.reporting.report import write_report
+
+    _console.print(f"[bold]{write_report(folder)}[/]", soft_wrap=True)
+
+
+def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray", silos_per_batch: int = 64) -> None:
+    """Runs these settings one after another, live on the console, and prints the table and the folders."""
+    from functools import partial
+
+    from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
+    from fedlaw_flwr.apps.byzantine.simulated import app as client
+    from fedlaw_flwr.apps.experiment import NOT_OMNISCIENT
+    from fedlaw_flwr.events.folder import fresh_folder
+    from fedlaw_flwr.events.record import Run
+    from fedlaw_flwr.events.verdict import verdict
+    from fedlaw_flwr.reporting.report import write_report
+    from fedlaw_flwr.reporting.terminal import LiveRun, verdict_table
+    from fedlaw_flwr.simulation.flwr_run import simulate
+    from fedlaw_flwr.simulation.in_process import run_batched, run_in_process
+    from fedlaw_flwr.tasks import OWN
+
+    engines: dict[str, Callable[..., None]] = {
+        "ray": simulate,
+        "in-process": partial(run_in_process, client),
+        "batched": partial(run_batched, SimulatedSilos, silos_per_batch=silos_per_batch),
+    }
+    if engine not in engines:
+        raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+    if any(settings.task == OWN for settings in chosen):
+        raise ValueError("task='own': a simulation has no silos with data of their own; see `fedlaw deploy`")
+    if engine != "batched" and any(settings.knowledge == "omniscient" for settings in chosen):
+        raise ValueError(NOT_OMNISCIENT)
+    if not _verbose:  # what Flower's log would say of this process is on the screen already, from the events
+        logging.getLogger("flwr").setLevel(logging.ERROR)
+    folders = []
+    for settings in chosen:
+        folder = Path(settings.run_dir) if settings.run_dir else fresh_folder(runs, settings)
+        with LiveRun(_console, settings.strategy, settings.num_rounds) as live:
+            engines[engine](settings, folder, live.show)
+        folders.append(folder)
+    _console.print()
+    _console.print(verdict_table([verdict(Run.read(folder)) for folder in folders], title))
+    for folder in folders:
+        try:
+            report = f"report: {write_report(folder)}"
+        except ModuleNotFoundError as error:  # the run is done all the same
+            report = f"no report: {error}"
+        _console.print(f"run folder: {folder}  {escape(report)}", soft_wrap=True, highlight=False)
+
+
+def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    table = Table(kind, "what it is", "source", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    _console.print(table)
+    _console.print()
+
+
+def main() -> None:
+    """The console script: a person's mistake is one sentence and exit code 2, a failed run one sentence and 1."""
+    from fedlaw_flwr.core.extras import what_to_install
+    from fedlaw_flwr.deploy.control import ControlError
+    from fedlaw_flwr.events.folder import RunFailed
+
+    # A cancelled job or a closed terminal must end what was started as Ctrl-C does: through every `finally`.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, frame: sys.exit(128 + received))
+    try:
+        app()
+    except (RunFailed, ControlError, TimeoutError) as error:
+        _fail(error, 1)
+    except ModuleNotFoundError as error:
+        _fail(error, 2, what_to_install(error))
+    except (ValueError, OSError) as error:
+        _fail(error, 2)
+
+
+def _fail(error: Exception, code: int, text: str = "") -> NoReturn:
+    console = Console(stderr=True)
+    if _verbose:
+        console.print_exception()
+    console.print(f"[red]error:[/] {escape(text or str(error))}", soft_wrap=True, highlight=False)
+    raise SystemExit(code)

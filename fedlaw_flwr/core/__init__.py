@@ -1,0 +1,1 @@
+"""The mathematics of a round in NumPy alone: simplex, projection, scores, filters, standing, partition, seeds."""

@@ -1,0 +1,76 @@
+"""The set of allowed aggregation weights, D(s, t): how many silos may carry weight, and how much."""
+
+import math
+from dataclasses import dataclass
+
+from fedlaw_flwr.core.projection import check_simplex
+
+
+def byzantine_count(max_byzantine: int | float, n: int) -> int:
+    """b, the most silos of n that may be Byzantine: a count (int) as it is, a fraction (float) rounded up.
+
+    Raises ValueError unless 2b + 2 <= n (FedLAW, Appendix C): with fewer, honest silos are no sure majority.
+    """
+    if isinstance(max_byzantine, float):
+        if not 0 <= max_byzantine < 0.5:
+            raise ValueError(f"max-byzantine={max_byzantine}: a fraction must be in [0, 0.5)")
+        # 0.3 * 10 is 3.0000000000000004 somewhere: a hair above a whole number is that number.
+        b = math.ceil(max_byzantine * n - 1e-9)
+    else:
+        b = max_byzantine
+    if b < 0 or 2 * b + 2 > n:
+        raise ValueError(
+            f"max-byzantine={max_byzantine} of n={n} silos: 2b+2 <= n is needed, so at most {max(0, (n - 2) // 2)}"
+        )
+    return b
+
+
+def fewest_silos(max_byzantine: int | float) -> int:
+    """The n from which on `byzantine_count` takes every number of silos: 2b + 2 for a count b."""
+    if not isinstance(max_byzantine, float) or not 0 <= max_byzantine < 0.5:
+        return max(2, 2 * int(max_byzantine) + 2)
+    # ceil(f n) < f n + 1, so 2b + 2 <= n wherever n >= 4 / (1 - 2f); below, rounding decides.
+    surely = min(100_000, math.ceil(4 / (1 - 2 * max_byzantine)))
+    short = [n for n in range(1, surely) if 2 * math.ceil(max_byzantine * n - 1e-9) + 2 > n]
+    return max(short) + 1
+
+
+def default_cap(s: int) -> float:
+    """t for s carriers: the paper's 1/(s - 10) from s = 100 up (I.2), 12/(11 s) below, at most 1.
+
+    12/(11 s) continues the paper's 1/110 at s = 120 down to its 10-silo figures (0.182 at s = 6).
+    """
+    return min(1.0, 1.0 / (s - 10) if s >= 100 else 12.0 / (11.0 * s))
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """D(s, t) for n silos of which at most b are Byzantine: at most s of them carry weight, none more than t."""
+
+    n: int
+    b: int
+    s: int
+    t: float
+
+    @classmethod
+    def for_federation(cls, n: int, max_byzantine: int | float, s: int = 0, t: float = 0.0) -> "Simplex":
+        """s = n - b and t = default_cap(s), unless given (0 means not given). Raises ValueError if D(s, t) is empty."""
+        b = byzantine_count(max_byzantine, n)
+        if s > n:
+            raise ValueError(f"s={s}: more carriers than the n={n} silos there are")
+        s = s or n - b
+        t = t or default_cap(s)
+        check_simplex(n, s, t)
+        return cls(n, b, s, min(1.0, t))
+
+    def among(self, present: int, identified: int = 0) -> "Simplex | None":
+        """D(s', t') over m = present silos, where `identified` Byzantine ones are known already.
+
+        b' = b - identified; s' = s - (n - identified - m), which is m - b' for s = n - b; t' = max(t s / s', 1 / s').
+        None where m < 2b' + 2 or nobody may carry: too few to tell the honest from the rest.
+        """
+        b = max(0, self.b - identified)
+        s = min(present, self.s - (self.n - min(identified, self.b) - present))
+        if present < 2 * b + 2 or s < 1:
+            return None
+        return Simplex(present, b, s, min(1.0, max(self.t * self.s / s, 1.0 / s)))

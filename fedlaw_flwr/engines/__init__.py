@@ -1,0 +1,1 @@
+"""Grids inside this process: silo after silo, or all silos as one batch."""

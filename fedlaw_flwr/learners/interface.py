@@ -1,0 +1,129 @@
+"""What a way to learn weights is made of: pieces, each a pure function or a small object, and what they are handed."""
+
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlaw_flwr.core.blocks import Floats, Vector
+from fedlaw_flwr.core.simplex import Simplex
+from fedlaw_flwr.core.standing import Standing
+from fedlaw_flwr.learners.options import WeightOptions
+
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one weight round says of the m silos that were scored.
+
+    Silos of one cluster are scored as one unit; without clusters every silo is a unit of its own.
+
+    Attributes:
+        silos: Who they are, m keys.
+        units: The unit of each silo, (m,), labels 0 .. g-1.
+        weights: The weight of each unit at the trial model, (g,), sum 1.
+        alignment: <delta_i, z> with z = sum_j w_j delta~_j, the mean over the unit, (g,).
+        losses: f~, the loss at the trial model after the loss filter, the mean over the unit, (g,).
+        alpha: The step of the silos' local training.
+        simplex: The weights allowed, D(s, t) over the g units.
+    """
+
+    silos: Sequence[Hashable]
+    units: Rows
+    weights: Vector
+    alignment: Vector
+    losses: Vector
+    alpha: float
+    simplex: Simplex
+
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """How many silos each unit has, (g,)."""
+        return np.bincount(self.units)
+
+    def per_unit(self, values: Vector) -> Vector:
+        """The mean over each unit, (g,), of a value for each silo, (m,)."""
+        return np.bincount(self.units, values) / self.sizes
+
+    def per_silo(self, values: Vector) -> Vector:
+        """The value of each silo's unit, (m,), of a value for each unit, (g,)."""
+        return values[self.units]
+
+
+class Score:
+    """Scores the units of a weight round: the higher, the more weight. Subclasses say how, and may keep a history."""
+
+    def __call__(self, evidence: Evidence) -> Vector:
+        """The scores h, (g,), finite."""
+        raise TypeError(f"{type(self).__name__} must define __call__(evidence)")
+
+    def forfeit(self, silos: Collection[Hashable]) -> None:
+        """Called with the silos that sent an update and were not scored."""
+
+    def forget(self) -> None:
+        """Called where weights are learned anew, from equal ones."""
+
+
+Clip = Callable[[Vector, int, float, Mask], float | None]
+"""(norms (m,), b', alpha, who is honest (m,)) -> the longest an update may be; None: updates are not clipped."""
+
+LossFilter = Callable[[Vector], tuple[Vector, Mask]]
+"""losses (m,) -> the losses to believe (m,), and which of them were changed (m,)."""
+
+Align = Callable[[Floats, Vector], Vector]
+"""(updates (m, d), z (d,)) -> how far each update points along z, (m,)."""
+
+Select = Callable[[Vector, Evidence], Vector]
+"""(scores (g,), evidence) -> the weights (g,), in D(s, t)."""
+
+FindClusters = Callable[[Floats, int], Rows]
+"""(updates (m, d), b') -> a label for each silo, (m,), shared by those of a cluster."""
+
+FindConflicts = Callable[[Floats, Vector], Rows]
+"""(updates (m, d), w (m,)) -> the rows of silos with weight that point against the step that w gives."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of one way to learn weights, in the order in which a weight round uses them.
+
+    Attributes:
+        clip: The threshold to which updates are clipped.
+        find_clusters: The clusters among the updates; None: none are looked for.
+        standing: The weights between rounds, and when they are learned.
+        find_conflicts: With frozen weights: who points against the step; a conflict makes the round a weight round.
+            None: weights stay frozen.
+        forget_on_conflict: Whether a conflict also makes all weights equal first.
+        filter_losses: Which losses are not believed as reported.
+        align: How far each update points along z.
+        score: The scores of a weight round.
+        select: The weights that follow from the scores.
+    """
+
+    clip: Clip
+    find_clusters: FindClusters | None
+    standing: Standing
+    find_conflicts: FindConflicts | None
+    filter_losses: LossFilter
+    align: Align
+    score: Score
+    select: Select
+    forget_on_conflict: bool = False
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An entry of the registry.
+
+    Attributes:
+        summary: What it does, one line.
+        source: The paper and section, or "ours".
+        build: Its pieces, new for every run.
+    """
+
+    summary: str
+    source: str
+    build: Callable[[WeightOptions], Pieces]

@@ -1,0 +1,285 @@
+"""The aggregation weights of one federation, round by round: what the strategy asks of a way to learn them.
+
+NumPy only: it is given what silos sent and says what to do next; it sends nothing and knows no model.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fedlaw_flwr.core.blocks import Floats, Vector, scale
+from fedlaw_flwr.core.clusters import cap_cluster_weight
+from fedlaw_flwr.core.direction import Direction
+from fedlaw_flwr.core.simplex import Simplex, default_cap
+from fedlaw_flwr.learners import load_learner
+from fedlaw_flwr.learners.interface import Evidence, Mask, Pieces, Rows
+from fedlaw_flwr.learners.options import WeightOptions, check_start
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What exchange 1 brought, a row for each of the m silos with a usable reply.
+
+    Attributes:
+        silos: Who they are, m keys.
+        updates: delta_i = theta - psi_i, (m, d). Clipped in place.
+        losses: f, (m,).
+        norms: The l2 norms of the updates as they came, (m,).
+        asked: How many silos were asked.
+        rejected: How many replies the gate rejected.
+        honest: Who is honest, (m,): known in an experiment only, for `clip="oracle"`.
+    """
+
+    silos: Sequence[Hashable]
+    updates: Floats
+    losses: Vector
+    norms: Vector
+    asked: int
+    rejected: int
+    honest: Mask
+
+
+@dataclass
+class Account:
+    """What a round's event says of the weights. Rows are those of `Updates`; losses and norms are as they came.
+
+    Attributes:
+        losses: f, (m,).
+        norms: The norms in units of g, (m,).
+        clip: The clip threshold in units of g; None: not clipped.
+        clusters: The rows of each cluster found; None where none are looked for.
+        phase: "learning" or "frozen".
+        conflicts: The rows with weight that pointed against the step while weights were frozen.
+        scored: The rows scored, k of them; None in a round without exchange 2.
+        trial_losses: f~ as reported, (k,).
+        raised: The scored rows whose loss the filter changed.
+        alignment: The alignment term of each score, (beta / alpha) <delta_i, z>, (k,).
+        scores: h, (k,).
+        unscored: The rows that sent an update and were not scored.
+        weights: The weights of the step, (m,).
+    """
+
+    losses: Vector
+    norms: Vector
+    clip: float | None
+    clusters: list[Rows] | None
+    phase: str = "learning"
+    conflicts: Rows | None = None
+    scored: Rows | None = None
+    trial_losses: Vector | None = None
+    raised: Rows | None = None
+    alignment: Vector | None = None
+    scores: Vector | None = None
+    unscored: Rows | None = None
+    weights: Vector | None = None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Keep the model in this round."""
+
+    reason: str
+    account: Account | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Step along the updates with these weights (m,)."""
+
+    weights: Vector
+    account: Account
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Send every silo of exchange 1 the trial model, theta - sum_i w_i delta_i, and bring back what they say of it.
+
+    Attributes:
+        weights: w, (m,).
+        direction: Where the updates at the trial model of silos with weight are added up.
+        losses: f~, (m,), to be filled in; NaN for a silo that did not answer.
+    """
+
+    weights: Vector
+    direction: Direction
+    losses: Vector
+    account: Account = field(repr=False)
+    _updates: Updates = field(repr=False)
+    _simplex: Simplex = field(repr=False)
+    _units: Rows = field(repr=False)
+    _round: int
+
+    @property
+    def carriers(self) -> Mask:
+        """Who has weight, (m,): those whose update at the trial model is needed."""
+        return self.weights > 0
+
+
+class WeightLearning:
+    """The weights of one run: `open` a round with what exchange 1 brought; `close` it with what exchange 2 brought.
+
+    Args:
+        options: How weights are learned.
+        n: How many silos there are.
+        max_byzantine: b, the most of them that may be Byzantine: a count (int) or a fraction (float).
+        alpha: The step of the silos' local training.
+        quorum: The fewest usable replies that move the model.
+
+    Raises:
+        ValueError: If the settings cannot hold for n silos.
+    """
+
+    def __init__(self, options: WeightOptions, n: int, max_byzantine: int | float, alpha: float, quorum: int) -> None:
+        self._options, self._max_byzantine, self._alpha, self._quorum = options, max_byzantine, alpha, quorum
+        self.simplex = Simplex.for_federation(n, max_byzantine, options.s, options.t)
+        check_start(options, self.simplex)
+        self._schedule = options.schedule()
+        self.pieces: Pieces = load_learner(options.variant).build(options)
+
+    def open(self, round_number: int, first: Updates) -> Trial | Step | Skip:
+        """Clips the updates and says what follows: a trial, a step with frozen weights, or a skipped round."""
+        m = len(first.silos)
+        if first.asked > self.simplex.n:  # silos joined: b is of all there are
+            self.simplex = Simplex.for_federation(first.asked, self._max_byzantine, self._options.s, self._options.t)
+        federation = self._simplex_in(round_number)
+        present = self._among(federation, m, first.rejected)
+        if present is None:
+            return Skip(self._too_few(m, first.rejected))
+        clip = self._clip(first, present.b)
+        units = self._units(first, present.b)
+        account = self._account(first, clip, units)
+        standing = self.pieces.standing
+        w = cap_cluster_weight(standing.over(first.silos), units, present.t)
+        if not standing.learns(round_number):
+            account.phase = "frozen"
+            missing = standing.missing(first.silos)
+            if missing > 0.5:
+                self._relearn()
+                return Skip(
+                    f"{missing:.0%} of the learned weight belongs to silos that did not answer; weights are learned "
+                    "again from the next round",
+                    account,
+                )
+            conflicts = self._conflicts(first, w)
+            if not conflicts.size:
+                return _step(w, account)
+            account.phase, account.conflicts = "learning", conflicts
+        largest = float(first.norms.max(initial=0.0))
+        direction = Direction(first.updates.shape[1], clip, largest)
+        return Trial(w, direction, np.full(m, np.nan), account, first, federation, units, round_number)
+
+    def close(self, trial: Trial, rejected: int) -> Step | Skip:
+        """Learns the weights from what the trial brought, or skips the round where it brought too little.
+
+        Args:
+            trial: The trial, with its losses filled in and the updates of silos with weight added up.
+            rejected: How many replies to the trial model the gate rejected.
+        """
+        first, account = trial._updates, trial.account
+        identified = first.rejected + rejected
+        scored = np.flatnonzero(np.isfinite(trial.losses))
+        simplex = self._among(trial._simplex, scored.size, identified)
+        z = trial.direction.over(float(trial.weights[scored].sum()))
+        if simplex is None or z is None:
+            account.unscored = self._forfeit(first, scored)
+            if z is None:
+                return Skip("no silo that carries weight answered at the trial model", account)
+            return Skip(self._too_few(scored.size, identified, "the trial model's "), account)
+        units = np.unique(trial._units[scored], return_inverse=True)[1].reshape(-1)
+        sizes = np.bincount(units)
+        if sizes.max() > 1:  # a cluster takes one place, and all its members are taken for identified attackers
+            simplex = trial._simplex.among(sizes.size, identified + int(sizes[sizes > 1].sum())) or simplex
+        evidence, raised = self._evidence(trial, scored, units, z, simplex)
+        scores = self.pieces.score(evidence)
+        learned = evidence.per_silo(self.pieces.select(scores, evidence) / sizes)
+        account.unscored = self._forfeit(first, scored)
+        self.pieces.standing.learn(evidence.silos, learned, trial._round)
+        account.scored, account.trial_losses = scored, trial.losses[scored]
+        account.raised, account.scores = scored[raised], evidence.per_silo(scores)
+        account.alignment = evidence.per_silo(evidence.alignment) * self._options.beta / self._alpha
+        w = np.zeros(len(first.silos))
+        w[scored] = learned
+        return _step(w, account)
+
+    def _evidence(self, trial: Trial, scored: Rows, units: Rows, z: Vector, simplex: Simplex) -> tuple[Evidence, Mask]:
+        """What the trial says of the silos scored, and whose loss the filter changed."""
+        sizes = np.bincount(units)
+        losses, raised = self.pieces.filter_losses(trial.losses[scored])
+        weights = np.bincount(units, trial.weights[scored])
+        alignment = np.bincount(units, self.pieces.align(trial._updates.updates, z)[scored]) / sizes
+        evidence = Evidence(
+            silos=[trial._updates.silos[row] for row in scored],
+            units=units,
+            weights=weights / weights.sum(),
+            alignment=alignment,
+            losses=np.bincount(units, losses) / sizes,
+            alpha=self._alpha,
+            simplex=simplex,
+        )
+        return evidence, raised
+
+    def _clip(self, first: Updates, byzantine: int) -> float | None:
+        """Scales every update above the round's threshold down to it, in place; returns the threshold, if any."""
+        threshold = self.pieces.clip(first.norms, byzantine, self._alpha, first.honest)
+        if threshold is not None:
+            for row in np.flatnonzero(first.norms > threshold):
+                scale(first.updates[row], threshold / first.norms[row])
+        return threshold
+
+    def _units(self, first: Updates, byzantine: int) -> Rows:
+        """A label for each silo, shared by those of a cluster; every silo's own where none are looked for."""
+        find = self.pieces.find_clusters
+        return np.arange(len(first.silos)) if find is None else find(first.updates, byzantine)
+
+    def _account(self, first: Updates, clip: float | None, units: Rows) -> Account:
+        shared = None
+        if self.pieces.find_clusters is not None:
+            shared = [np.flatnonzero(units == label) for label in np.flatnonzero(np.bincount(units) > 1)]
+        return Account(
+            losses=first.losses,
+            norms=first.norms / self._alpha,
+            clip=None if clip is None else clip / self._alpha,
+            clusters=shared,
+        )
+
+    def _conflicts(self, first: Updates, w: Vector) -> Rows:
+        """Who points against the step with frozen weights; none where that is not looked for."""
+        find = self.pieces.find_conflicts
+        found: Rows = np.empty(0, np.intp) if find is None else find(first.updates, w)
+        if found.size and self.pieces.forget_on_conflict:
+            self._relearn()
+        return found
+
+    def _relearn(self) -> None:
+        self.pieces.standing.relearn()
+        self.pieces.score.forget()
+
+    def _forfeit(self, first: Updates, scored: Rows) -> Rows:
+        """Takes the weight of silos that answered exchange 1 and not exchange 2; returns their rows."""
+        unscored = np.setdiff1d(np.arange(len(first.silos)), scored)
+        silos = [first.silos[row] for row in unscored]
+        self.pieces.standing.forfeit(silos)
+        self.pieces.score.forfeit(silos)
+        return unscored
+
+    def _simplex_in(self, round_number: int) -> Simplex:
+        """D(s, t) of this round: that of the federation, or one of those that lead down to it from s_start."""
+        if not self._options.s_start:
+            return self.simplex
+        first = max(self._options.s_start, self.simplex.s)
+        s = self._schedule.carriers(round_number, first, self.simplex.s)
+        return replace(self.simplex, s=s, t=self._options.t or default_cap(s))
+
+    def _among(self, simplex: Simplex, present: int, identified: int) -> Simplex | None:
+        """The weights allowed over the silos present; None where too few are."""
+        return simplex.among(present, identified) if present >= self._quorum else None
+
+    def _too_few(self, present: int, identified: int, which: str = "") -> str:
+        needed = max(2 * max(0, self.simplex.b - identified) + 2, self._quorum)
+        return f"{present} silos gave {which}usable replies and {needed} are needed (2b+2, quorum {self._quorum})"
+
+
+def _step(w: Vector, account: Account) -> Step:
+    account.weights = w
+    return Step(w, account)

@@ -1,0 +1,176 @@
+"""One exchange over a Grid: push once, pull one reply at a time, pass each through the gate, count every byte."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedlaw_flwr.protocol.gate import Rejected
+from fedlaw_flwr.protocol.retry import OUTAGE, retried
+from fedlaw_flwr.protocol.roster import Silo
+from fedlaw_flwr.protocol.text import single_line
+
+_log = logging.getLogger("flwr")
+_LONGEST_REASON = 160  # characters of what a silo says of itself that get into the log
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+# A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
+_STALL = 5.0
+# A reply may be pulled this long after the deadline of its exchange before Flower itself drops it.
+_GRACE = 120.0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one silo is asked in an exchange: its update and loss ("update") or its loss alone ("loss")."""
+
+    silo: Silo
+    reply: str = "update"
+
+
+@dataclass
+class Outcome:
+    """What an exchange brought. Every silo asked is in exactly one of answered, rejected and silent."""
+
+    answered: list[Silo] = field(default_factory=list)
+    rejected: dict[Silo, str] = field(default_factory=dict)
+    silent: dict[Silo, str] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+
+    @property
+    def asked(self) -> int:
+        """How many silos were asked."""
+        return len(self.answered) + len(self.rejected) + len(self.silent)
+
+
+def run_exchange(
+    grid: Grid,
+    asks: Sequence[Ask],
+    arrays: ArrayRecord,
+    config: Mapping[str, Any],
+    receive: Callable[[Ask, RecordDict], None],
+    timeout: float,
+    message_type: str = MessageType.TRAIN,
+) -> Outcome:
+    """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
+
+    config: must have `server-round` and `exchange`; each silo's `reply` is added. timeout: seconds until whoever has
+    not answered is silent for this exchange; up to two minutes in which the SuperLink itself did not answer are added.
+    Whatever `receive` raises makes that silo's reply "rejected", with the reason; an error reply or none makes the silo
+    "silent". Neither ends the exchange. A reply is dropped before the next is pulled: no two are ever held here.
+    """
+    started = time.monotonic()
+    outcome = Outcome()
+    waiting = _push(grid, asks, arrays, config, timeout, message_type, outcome)
+    pause, lost = _SHORTEST_PAUSE, 0.0
+    while waiting:
+        deadline = started + timeout + min(lost, _GRACE)
+        overdue = time.monotonic() >= deadline
+        before = time.monotonic()
+        arrived, stalled, reachable = _pass_over(grid, waiting, receive, outcome)
+        if waiting and overdue:
+            break
+        if waiting:
+            # Replies come in bursts: ask often while they come, seldom while silos train.
+            pause = _SHORTEST_PAUSE if arrived else min(2 * pause, _LONGEST_PAUSE)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())) if reachable else pause)
+        lost += stalled if reachable else time.monotonic() - before
+    for ask in waiting.values():
+        outcome.silent.setdefault(ask.silo, f"no answer within {timeout:g} s")
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def payload_bytes(content: Mapping[str, Any]) -> int:
+    """The bytes of a message's records: array data as serialised, numbers as 8, texts and names as UTF-8."""
+    total = 0
+    for name, record in content.items():
+        total += len(name.encode())
+        for key, value in record.items():
+            total += len(key.encode()) + (len(value.data) if isinstance(value, Array) else _size(value))
+    return total
+
+
+def _pass_over(
+    grid: Grid, waiting: dict[str, Ask], receive: Callable[[Ask, RecordDict], None], outcome: Outcome
+) -> tuple[int, float, bool]:
+    """One pull for each reply waited for: how many came, seconds lost to stalls, whether the SuperLink answers."""
+    arrived, stalled = 0, 0.0
+    for message_id, ask in list(waiting.items()):
+        began = time.monotonic()
+        try:
+            pulled = list(grid.pull_messages([message_id]))
+        except OUTAGE as error:
+            _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
+            return arrived, stalled, False
+        except httpx.HTTPStatusError:
+            continue  # the SuperLink is there and cannot give out this one reply; the others need not wait for it
+        except Exception as error:  # the reply itself cannot be read: that silo's doing, and no one else's
+            outcome.rejected[ask.silo] = f"its reply cannot be read ({type(error).__name__})"
+        else:
+            took = time.monotonic() - began
+            stalled += took if took > _STALL else 0.0
+            if not pulled:
+                continue
+            _take(pulled.pop(0), ask, receive, outcome)
+        arrived += 1
+        del waiting[message_id]
+    return arrived, stalled, True
+
+
+def _push(
+    grid: Grid,
+    asks: Sequence[Ask],
+    arrays: ArrayRecord,
+    config: Mapping[str, Any],
+    timeout: float,
+    message_type: str,
+    outcome: Outcome,
+) -> dict[str, Ask]:
+    """Sends every message in one push; returns the asks by the id under which their reply can be pulled."""
+    messages = []
+    for ask in asks:
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, "reply": ask.reply})})
+        group = str(config["server-round"])
+        messages.append(Message(content, ask.silo.node_id, message_type, ttl=timeout + _GRACE, group_id=group))
+        outcome.bytes_down += payload_bytes(content)
+    sent = set(retried(lambda: list(grid.push_messages(messages)), timeout))
+    waiting = {}
+    for ask, message in zip(asks, messages, strict=True):
+        if message.metadata.message_id in sent:
+            waiting[message.metadata.message_id] = ask
+        else:
+            outcome.silent[ask.silo] = "the message could not be sent"
+    return waiting
+
+
+def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None], outcome: Outcome) -> None:
+    try:
+        if message.has_error():
+            reason = single_line(message.error.reason or "no reason", _LONGEST_REASON)
+            outcome.silent[ask.silo] = f"error {message.error.code}: {reason}"
+            return
+        outcome.bytes_up += payload_bytes(message.content)
+        receive(ask, message.content)
+    except Rejected as refusal:
+        outcome.rejected[ask.silo] = str(refusal)
+    except Exception as error:  # decoding happens inside the gate: what it raises is the sender's fault
+        outcome.rejected[ask.silo] = (
+            f"its reply cannot be used ({type(error).__name__}: {single_line(error, _LONGEST_REASON)})"
+        )
+    else:
+        outcome.answered.append(ask.silo)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(_size(item) for item in value)
+    if isinstance(value, str):
+        return len(value.encode())
+    return len(value) if isinstance(value, bytes) else 8

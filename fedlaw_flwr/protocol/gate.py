@@ -1,0 +1,177 @@
+"""The one gate every reply passes before a number of it is used: keys, shapes, dtypes, size, finite values, loss."""
+
+import io
+import json
+import math
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedlaw_flwr.core import blocks
+from fedlaw_flwr.protocol.layout import Layout, Model, Slot
+
+NUM_EXAMPLES = "num-examples"
+"""Under which a reply's metrics have the number of examples that a silo claims, as Flower's own strategies read it."""
+
+# np.save writes at most this much before the numbers of a plain array (header of 64 to 128 bytes, and room).
+_HEADER = 4096
+_SHOWN = 60
+_LONGEST_DESCRIPTION = 2**16
+# No loss of any use is larger, and scores made of such losses stay finite.
+_LARGEST_LOSS = 1e30
+_Record = TypeVar("_Record", ArrayRecord, MetricRecord)
+
+
+class Rejected(ValueError):
+    """A reply that breaks the protocol; its text is the reason, for the ledger and for people."""
+
+
+def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
+    """The finite loss under `key` of the reply's one MetricRecord, at least `floor` (None: any). Raises Rejected."""
+    metrics = _only(content, MetricRecord)
+    value = metrics.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        found = ", ".join(repr(name[:_SHOWN]) for name in sorted(metrics)[:3])
+        raise Rejected(f"no number under the loss key {key!r} (metrics: {found or 'none'})")
+    try:
+        loss = float(value)
+    except OverflowError as error:  # an int of 10**400
+        raise Rejected("the loss is beyond the largest float") from error
+    if not math.isfinite(loss):
+        raise Rejected(f"the loss is {loss}")
+    if abs(loss) > _LARGEST_LOSS:
+        raise Rejected(f"the loss {loss:.6g} is beyond {_LARGEST_LOSS:g}")
+    if floor is not None and loss < floor:
+        raise Rejected(f"the loss {loss:.6g} is below the floor {floor:g}")
+    return loss
+
+
+def read_size(content: RecordDict) -> float:
+    """The finite `num-examples`, 0 or more, of the reply's one MetricRecord: what a silo claims. Raises Rejected."""
+    value = _only(content, MetricRecord).get(NUM_EXAMPLES)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Rejected("no number under 'num-examples', which size-cap weighs by")
+    try:
+        size = float(value)
+    except OverflowError as error:
+        raise Rejected("num-examples is beyond the largest float") from error
+    if not (math.isfinite(size) and size >= 0):
+        raise Rejected(f"num-examples is {size:g}: a finite number of at least 0 is expected")
+    return size
+
+
+def read_metrics(content: RecordDict) -> dict[str, float]:
+    """The finite numbers of the reply's one MetricRecord, by name. Raises Rejected for none or several."""
+    metrics = _only(content, MetricRecord)
+    return {
+        key: float(value)
+        for key, value in metrics.items()
+        if isinstance(value, int | float) and abs(value) <= _LARGEST_LOSS
+    }
+
+
+def read_description(content: RecordDict) -> dict[str, str] | None:
+    """What a silo says it learns: the JSON object of texts under `description`; None if it says nothing of the kind."""
+    for record in content.values():
+        text = record.get("description") if isinstance(record, ConfigRecord) else None
+        if not isinstance(text, str) or len(text) > _LONGEST_DESCRIPTION:
+            continue
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            return found
+    return None
+
+
+def read_claim(content: RecordDict) -> int | None:
+    """The partition a silo says it is, in simulation; None if it says nothing usable. A claim, never a credential."""
+    for record in content.values():
+        value = record.get("partition-id") if isinstance(record, ConfigRecord) else None
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+            return value
+    return None
+
+
+def read_update(
+    content: RecordDict, model: Model, update: NDArray[np.floating], buffers: NDArray[np.floating] | None = None
+) -> float:
+    """Writes delta = theta - psi of the reply's one ArrayRecord into `update` (d,), its buffers into `buffers` (p,).
+
+    Returns the l2 norm of delta. On Rejected, the rows may hold anything.
+    """
+    arrays = _only(content, ArrayRecord)
+    _check_keys(arrays, model.layout)
+    for slot in model.layout.slots:
+        values = _decode(arrays[slot.key], slot)
+        if slot.kind == "fixed":  # the server's stays, whatever was sent
+            continue
+        values = slot.reals(values)
+        if slot.kind == "parameter":
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(model.parameters[slot.where], values, out=update[slot.where], casting="same_kind")
+        else:
+            with np.errstate(over="ignore"):  # a float64 buffer may not fit a float32 row
+                values = values.astype(model.layout.dtype, copy=False)
+            if not np.all(np.isfinite(values)):
+                raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
+            if buffers is not None:
+                buffers[slot.where] = values
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = blocks.norm(update)
+    if not math.isfinite(norm):
+        raise Rejected(_why_no_norm(update, model.layout))
+    return norm
+
+
+def _only(content: RecordDict, kind: type[_Record]) -> _Record:
+    # Not `content.array_records`: what it returns refers to itself and to the content, so the reply would stay in
+    # memory until the garbage collector comes by, and many replies with it.
+    records = [record for record in content.values() if isinstance(record, kind)]
+    if len(records) != 1:
+        raise Rejected(f"{len(records)} {kind.__name__}s where one is expected")
+    return records[0]
+
+
+def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
+    expected = {slot.key for slot in layout.slots}
+    missing, extra = expected - set(arrays), set(arrays) - expected
+    if missing:
+        raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are)")
+    if extra:
+        raise Rejected(f"array {sorted(extra)[0][:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
+
+
+def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
+    """The numbers of one array, flat, as a view of the reply's bytes; header and size are checked before any use."""
+    if array.stype != "numpy.ndarray":
+        raise Rejected(f"array {slot.key!r} is serialised as {array.stype[:_SHOWN]!r}, not 'numpy.ndarray'")
+    size = slot.size * slot.dtype.itemsize
+    if not size < len(array.data) <= size + _HEADER:
+        raise Rejected(f"array {slot.key!r} has {len(array.data)} bytes where about {size} are expected")
+    stream = io.BytesIO(array.data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read_header(stream)
+    except Exception as error:  # whatever a header of junk raises in NumPy's parser is the sender's doing
+        raise Rejected(f"array {slot.key!r} does not start as np.save writes it") from error
+    if tuple(shape) != slot.shape:
+        raise Rejected(f"array {slot.key!r} has shape {str(shape)[:_SHOWN]}, the model's is {slot.shape}")
+    if dtype != slot.dtype:
+        raise Rejected(f"array {slot.key!r} has dtype {str(dtype)[:_SHOWN]}, the model's is {slot.dtype}")
+    start = stream.tell()
+    if len(array.data) - start != size:
+        raise Rejected(f"array {slot.key!r} has {len(array.data) - start} bytes of numbers, {size} are expected")
+    values = np.frombuffer(array.data, dtype=dtype, offset=start)
+    return values.reshape(shape[::-1]).T.reshape(-1) if by_columns and len(shape) > 1 else values
+
+
+def _why_no_norm(update: NDArray[np.floating], layout: Layout) -> str:
+    for slot in layout.slots:
+        if slot.kind == "parameter" and not np.all(np.isfinite(update[slot.where])):
+            return f"array {slot.key!r} has a value that is not finite"
+    return "the update is so large that its norm is not finite"

@@ -1,0 +1,208 @@
+"""How a model's state dict lies in one row of numbers: which key is a parameter, a buffer or fixed, and where."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+# PyTorch's names of batch-norm statistics; they are no parameters, and a distance that counts them is no distance.
+BATCH_NORM = r"(^|\.)(running_mean|running_var|num_batches_tracked)$"
+_VARIANCE = re.compile(r"(^|\.)running_var$")
+# What a row of float64 holds without loss; a complex number is two reals.
+_LEARNED = tuple(np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128"))
+_SHOWN = 60  # characters of a dtype that get into a sentence
+_TEXT_OR_TIME = "USMm"  # NumPy's kinds of dtypes that travel and are no numbers
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One array of the state dict: how it is on the wire, what becomes of it, and where its numbers lie in its row.
+
+    Attributes:
+        key: Its name in the state dict.
+        shape: Its shape.
+        dtype: Its dtype on the wire.
+        kind: "parameter" (in the update), "buffer" (combined by the median) or "fixed" (stays as the server has it).
+        where: Where its reals lie in the row of its kind.
+        is_variance: Whether it holds variances, which are never below 0.
+        is_finite: Whether every value of the model sent out is finite; if not, the array is fixed.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    kind: str
+    where: slice
+    is_variance: bool = False
+    is_finite: bool = True
+
+    @property
+    def size(self) -> int:
+        """How many numbers the array holds; a complex one counts once."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def real(self) -> np.dtype[np.generic]:
+        """The dtype of its reals: that of the array or, where it is complex, of real and imaginary parts."""
+        return np.dtype(f"{self.dtype.byteorder}f{self.dtype.itemsize // 2}") if self.is_complex else self.dtype
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether each of its numbers is two reals, in the order real part, imaginary part."""
+        return self.dtype.kind == "c"
+
+    def reals(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """These values of the array, flat, as reals: twice as many where it is complex; exact, a view if it can be."""
+        flat = values.reshape(-1)
+        return np.ascontiguousarray(flat).view(self.real) if self.is_complex else flat
+
+    def array(self, reals: NDArray[np.floating]) -> NDArray[np.generic]:
+        """The array on the wire made of its reals."""
+        return reals.astype(self.real).view(self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a model in the order of its state dict, and the dtype (float32 or float64) of its rows.
+
+    Rows are float64 only where the model is; everything smaller travels through float32 without loss.
+    """
+
+    slots: tuple[Slot, ...]
+    dtype: np.dtype[np.floating]
+
+    @classmethod
+    def of(cls, arrays: ArrayRecord, buffers: str = BATCH_NORM) -> "Layout":
+        """The layout of a state dict, by the dtypes, the names and the values of the model that is sent out.
+
+        Floats and complex numbers are parameters, or buffers where the key matches the pattern `buffers`. Fixed is
+        what is no such number, and an array with a value that is not finite, such as a mask with -inf: there is no
+        difference and no median of it.
+
+        Raises:
+            ValueError: For a pattern that is no regular expression, a dtype whose numbers a row cannot hold, and a
+                model without parameters.
+        """
+        try:
+            pattern = re.compile(buffers) if buffers else None
+        except re.error as error:
+            raise ValueError(f"buffers={buffers!r} is no regular expression: {error}") from error
+        found = []
+        for key, array in arrays.items():
+            dtype = _dtype(key, array)
+            kind = "fixed" if dtype.kind not in "fc" else "buffer" if pattern and pattern.search(key) else "parameter"
+            size = int(np.prod(array.shape, dtype=np.int64)) * (2 if dtype.kind == "c" else 1)
+            found.append((key, array, dtype, kind, size))
+        # By every parameter: whether one is finite is known once the row's dtype is.
+        wide = any(
+            dtype.itemsize > (8 if dtype.kind == "c" else 4) for *_, dtype, kind, _ in found if kind == "parameter"
+        )
+        row = np.dtype(np.float64 if wide else np.float32)
+        slots, ends = [], {"parameter": 0, "buffer": 0, "fixed": 0}
+        for key, array, dtype, kind, size in found:
+            is_finite = kind == "fixed" or _is_finite(array, row)
+            kind = kind if is_finite else "fixed"
+            where = slice(ends[kind], ends[kind] + size)
+            slots.append(Slot(key, tuple(array.shape), dtype, kind, where, bool(_VARIANCE.search(key)), is_finite))
+            ends[kind] += size
+        if not ends["parameter"]:
+            wild = ", ".join(slot.key for slot in slots if not slot.is_finite)
+            why = f" ({wild}: not all values are finite)" if wild else ""
+            raise ValueError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
+        return cls(tuple(slots), row)
+
+    @property
+    def num_parameters(self) -> int:
+        """d, the length of an update: how many reals the parameters are."""
+        return self._reals("parameter")
+
+    @property
+    def num_buffers(self) -> int:
+        """p, how many reals the buffers are."""
+        return self._reals("buffer")
+
+    def _reals(self, kind: str) -> int:
+        return sum(slot.where.stop - slot.where.start for slot in self.slots if slot.kind == kind)
+
+    def split(self, arrays: ArrayRecord) -> "Model":
+        """The model's numbers as rows; the arrays must be those the layout was made from, or of its shape."""
+        parameters = np.empty(self.num_parameters, self.dtype)
+        buffers = np.empty(self.num_buffers, self.dtype)
+        fixed = {}
+        for slot in self.slots:
+            value = arrays[slot.key].numpy()
+            if slot.kind == "fixed":
+                fixed[slot.key] = value.copy()
+            else:
+                (parameters if slot.kind == "parameter" else buffers)[slot.where] = slot.reals(value)
+        return Model(self, parameters, buffers, fixed)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The server's model: parameters (d,), float buffers (p,), and arrays that stay as they are."""
+
+    layout: Layout
+    parameters: NDArray[np.floating]
+    buffers: NDArray[np.floating]
+    fixed: dict[str, NDArray[np.generic]]
+
+    def arrays(self) -> ArrayRecord:
+        """The state dict as Flower sends it, in the order, shapes and dtypes it came in."""
+        record = ArrayRecord()
+        for slot in self.layout.slots:
+            if slot.kind == "fixed":
+                value = self.fixed[slot.key]
+            else:
+                row = self.parameters if slot.kind == "parameter" else self.buffers
+                value = slot.array(row[slot.where])
+            record[slot.key] = Array(value)
+        return record
+
+    def stepped(self, step: NDArray[np.float64], buffers: NDArray[np.floating] | None = None) -> "Model":
+        """theta - step, rounded to what the silos will be sent, and the buffers given (or the old ones).
+
+        A float16 array is rounded as such: a silo's displacement is counted from the model it received.
+        """
+        parameters = np.empty_like(self.parameters)
+        np.subtract(self.parameters, step, out=parameters, casting="same_kind")  # in float64, block by block
+        for slot in self.layout.slots:
+            if slot.kind == "parameter" and slot.real.itemsize < parameters.itemsize:
+                parameters[slot.where] = parameters[slot.where].astype(slot.real)
+        return Model(self.layout, parameters, self.buffers if buffers is None else buffers, self.fixed)
+
+
+def combine_buffers(layout: Layout, buffers: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Coordinate-wise median (p,) over the weighted silos' buffers (c, p), variances kept at or above 0."""
+    # In float64, where the mean of the two middle values cannot overflow.
+    median: NDArray[np.floating] = np.median(buffers.astype(np.float64), axis=0).astype(layout.dtype)
+    for slot in layout.slots:
+        if slot.kind == "buffer" and slot.is_variance:
+            median[slot.where] = np.maximum(median[slot.where], 0)
+    return median
+
+
+def _dtype(key: str, array: Array) -> np.dtype[np.generic]:
+    """The dtype of an array of the state dict. Raises ValueError for one that can neither be learned nor be kept."""
+    try:
+        dtype = np.dtype(array.dtype)
+    except TypeError:
+        dtype = None
+    if dtype is not None and (
+        dtype.newbyteorder("=") in _LEARNED or dtype.kind in "biu" or dtype.kind in _TEXT_OR_TIME
+    ):
+        return dtype
+    raise ValueError(
+        f"array {key!r} is {array.dtype[:_SHOWN]}: float16, float32, float64, complex64 or complex128 is expected of "
+        "what is learned; convert the model, for instance with model.float()"
+    )
+
+
+def _is_finite(array: Array, row: np.dtype[np.floating]) -> bool:
+    """Whether every value is finite in a row of this dtype."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = array.numpy()
+        narrower = np.result_type(row, np.complex64) if values.dtype.kind == "c" else row
+        return bool(np.all(np.isfinite(values.astype(narrower, copy=False))))

@@ -1,0 +1,178 @@
+"""The exchanges of one round: the model out, every reply through the gate, the updates into one matrix, in order."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fedlaw_flwr.core.blocks import Vector, weighted_sum
+from fedlaw_flwr.events.types import NoReply, OnEvent, ReplyRejected
+from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
+from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
+from fedlaw_flwr.protocol.retry import retried
+from fedlaw_flwr.protocol.roster import Roster, Silo
+
+_log = logging.getLogger("flwr")
+
+Mask = NDArray[np.bool_]
+
+
+class Matrix:
+    """The server's memory of one exchange: a row of updates D (n, d) and one of buffers (n, p) for each silo.
+
+    Allocated once and again only when more silos join; each reply is decoded straight into its row.
+    """
+
+    def __init__(self) -> None:
+        self.updates: NDArray[np.floating] = np.empty((0, 0))
+        self.buffers: NDArray[np.floating] = np.empty((0, 0))
+
+    def reserve(self, n: int, layout: Layout) -> None:
+        """Makes room for n rows of this layout."""
+        fits = self.updates.shape[1] == layout.num_parameters and self.buffers.shape[1] == layout.num_buffers
+        if self.updates.shape[0] < n or not fits or self.updates.dtype != layout.dtype:
+            self.updates = self.buffers = np.empty((0, 0))  # let go of the old one first
+            self.updates = np.zeros((n, layout.num_parameters), layout.dtype)
+            self.buffers = np.zeros((n, layout.num_buffers), layout.dtype)
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Brings row order[j] to row j, for every j, in place by swaps: no second matrix."""
+        content = list(range(len(self.updates)))  # which row's content lies at a place
+        place = list(range(len(self.updates)))  # at which place a row's content lies
+        for j, row in enumerate(order):
+            there, other = place[row], content[j]
+            if there == j:
+                continue
+            for matrix in (self.updates, self.buffers):
+                spare = matrix[j].copy()
+                matrix[j] = matrix[there]
+                matrix[there] = spare
+            content[j], content[there] = row, other
+            place[row], place[other] = j, there
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What all exchanges of a run share."""
+
+    grid: Grid
+    roster: Roster
+    matrix: Matrix
+    config: ConfigRecord
+    timeout: float
+    loss_key: str
+    loss_floor: float | None
+    on_event: OnEvent
+    num_silos: int
+    sizes: bool = False  # whether num-examples is read, and must then be usable
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Exchange 1 as the gate let it through: row j of each array belongs to silos[j], in the roster's order."""
+
+    silos: Sequence[Silo]
+    updates: NDArray[np.floating]  # D (m, d), delta = theta - psi, a view of the run's matrix
+    buffers: NDArray[np.floating]  # (m, p)
+    losses: NDArray[np.float64]  # (m,)
+    norms: NDArray[np.float64]  # (m,), l2, of the updates as they came
+    sizes: NDArray[np.float64]  # (m,), the num-examples claimed, 0 where they are not read
+    outcome: Outcome
+
+    def moved(self, model: Model, w: Vector) -> Model:
+        """theta - sum_i w_i delta_i, with the buffers of the silos with weight combined."""
+        weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
+        buffers = None if weighted is None else combine_buffers(model.layout, weighted)
+        return model.stepped(weighted_sum(w, self.updates), buffers)
+
+
+Receive = Callable[[int, float, NDArray[np.floating] | None, float], None]
+"""(row, loss, update, its norm): one reply to the trial model; no update where none was wanted."""
+
+
+class RoundExchanges:
+    """The one or two exchanges of a round, and what became of each.
+
+    Attributes:
+        server_round: The round, from 1.
+        outcomes: What became of each exchange so far.
+        replies: What exchange 1 brought.
+    """
+
+    replies: Replies
+
+    def __init__(self, channel: Channel, server_round: int) -> None:
+        self.server_round = server_round
+        self.outcomes: list[Outcome] = []
+        self._channel = channel
+
+    def first(self, model: Model) -> None:
+        """Sends the model to everyone online, asks for an update and its loss, and keeps what came in `replies`."""
+        channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
+        asks = [Ask(silo) for silo in retried(lambda: roster.refresh(channel.grid), channel.timeout)]
+        matrix.reserve(max(len(asks), channel.num_silos), model.layout)
+        rows = {ask.silo.node_id: row for row, ask in enumerate(asks)}
+        losses, norms, sizes = np.zeros(len(asks)), np.zeros(len(asks)), np.zeros(len(asks))
+
+        def receive(ask: Ask, content: RecordDict) -> None:
+            row = rows[ask.silo.node_id]
+            roster.claim(ask.silo.node_id, gate.read_claim(content))  # first: junk too is reported under its name
+            losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            sizes[row] = gate.read_size(content) if channel.sizes else 0.0
+            norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
+
+        outcome = self._exchange(1, asks, model, receive)
+        outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
+        order = [rows[silo.node_id] for silo in outcome.answered]
+        matrix.arrange(order)
+        m = len(order)
+        numbers = losses[order], norms[order], sizes[order]
+        self.replies = Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], *numbers, outcome)
+
+    def second(self, model: Model, asked: Mask, wanted: Mask, receive: Receive) -> Outcome:
+        """Sends the trial model to the m silos of exchange 1.
+
+        Args:
+            model: The trial model.
+            asked: Who is asked for its update, (m,); the others are asked for their loss alone.
+            wanted: Whose update is read, (m,).
+            receive: Called with each usable reply; the update is overwritten by the next one.
+        """
+        channel = self._channel
+        rows = {silo.node_id: row for row, silo in enumerate(self.replies.silos)}
+        update = np.empty_like(model.parameters)
+
+        def read(ask: Ask, content: RecordDict) -> None:
+            row = rows[ask.silo.node_id]
+            loss = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            if wanted[row]:
+                receive(row, loss, update, gate.read_update(content, model, update))
+            else:
+                receive(row, loss, None, 0.0)
+
+        asks = [Ask(silo, "update" if asked[row] else "loss") for row, silo in enumerate(self.replies.silos)]
+        return self._exchange(2, asks, model, read)
+
+    def _exchange(
+        self, number: int, asks: Sequence[Ask], model: Model, receive: Callable[[Ask, RecordDict], None]
+    ) -> Outcome:
+        channel = self._channel
+        config = {**channel.config, "server-round": self.server_round, "exchange": number}
+        outcome = run_exchange(channel.grid, asks, model.arrays(), config, receive, channel.timeout)
+        self.outcomes.append(outcome)
+        for silo, reason in outcome.rejected.items():
+            name = channel.roster.silo(silo.node_id).name  # the best one known by now
+            channel.on_event(ReplyRejected(round=self.server_round, exchange=number, silo=name, reason=reason))
+            _log.warning(
+                "round %s, exchange %s: the reply of %s is rejected: %s", self.server_round, number, name, reason
+            )
+        for silo, reason in outcome.silent.items():
+            name = channel.roster.silo(silo.node_id).name
+            channel.on_event(NoReply(round=self.server_round, exchange=number, silo=name, reason=reason))
+            _log.warning("round %s, exchange %s: %s is silent: %s", self.server_round, number, name, reason)
+        return outcome

@@ -1,0 +1,100 @@
+"""The latest run's figures for Prometheus, read from the run folders: they outlive a server-app and a SuperLink."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedlaw_flwr.events.folder import EVENTS
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import NoReply, ReplyRejected
+
+
+class RunMetrics:
+    """A Prometheus collector over a folder of run folders: at every scrape, the newest run as its events have it.
+
+    All have the label `run`: fedlaw_round, fedlaw_rounds_skipped_total, fedlaw_seconds_total, fedlaw_round_seconds,
+    fedlaw_bytes_total{direction}, fedlaw_weight{silo}, fedlaw_rejected_total{silo}, fedlaw_silent_total{silo},
+    fedlaw_accuracy, fedlaw_last_event_timestamp_seconds, fedlaw_run_state{state}.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+
+    def collect(self) -> Iterator["object"]:
+        """Yields the metric families; none where there is no run yet."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        latest = self._latest()
+        if latest is None:
+            return
+        read = Run.read(latest)
+        run, rounds = latest.name, read.rounds
+        yield _one(GaugeMetricFamily("fedlaw_round", "The last finished round", labels=["run"]), run, len(rounds))
+        skipped = CounterMetricFamily("fedlaw_rounds_skipped", "Rounds that kept the model", labels=["run"])
+        yield _one(skipped, run, sum(event.skipped for event in rounds))
+        seconds = sum(event.seconds for event in rounds)
+        yield _one(CounterMetricFamily("fedlaw_seconds", "Seconds in rounds", labels=["run"]), run, seconds)
+        if rounds:
+            last = GaugeMetricFamily("fedlaw_round_seconds", "Seconds the last round took", labels=["run"])
+            yield _one(last, run, rounds[-1].seconds)
+        sent = CounterMetricFamily("fedlaw_bytes", "Payload bytes", labels=["run", "direction"])
+        sent.add_metric([run, "down"], sum(event.bytes_down for event in rounds))
+        sent.add_metric([run, "up"], sum(event.bytes_up for event in rounds))
+        yield sent
+        weights = GaugeMetricFamily("fedlaw_weight", "The weight a silo last had", labels=["run", "silo"])
+        for silo, weight in read.final_weights.items():
+            weights.add_metric([run, silo], weight)
+        yield weights
+        for kind, name, what in (
+            (ReplyRejected, "fedlaw_rejected", "Rejected replies"),
+            (NoReply, "fedlaw_silent", "Exchanges without an answer"),
+        ):
+            family = CounterMetricFamily(name, what, labels=["run", "silo"])
+            counts = Counter(event.silo for event in read.missing if isinstance(event, kind))
+            for silo, count in sorted(counts.items()):
+                family.add_metric([run, silo], count)
+            yield family
+        if read.accuracies:
+            yield _one(
+                GaugeMetricFamily(
+                    "fedlaw_accuracy",
+                    "On the server's test set; without one, the median of what silos report",
+                    labels=["run"],
+                ),
+                run,
+                read.accuracies[max(read.accuracies)],
+            )
+        when = GaugeMetricFamily(
+            "fedlaw_last_event_timestamp_seconds", "When the run last said anything", labels=["run"]
+        )
+        yield _one(when, run, (latest / EVENTS).stat().st_mtime)
+        now = read.end.status if read.end else "running"
+        states = GaugeMetricFamily("fedlaw_run_state", "1 for the state the run is in", labels=["run", "state"])
+        for state in ("running", "completed", "failed"):
+            states.add_metric([run, state], float(state == now))
+        yield states
+
+    def _latest(self) -> Path | None:
+        folders = [log.parent for log in self._runs.glob(f"*/{EVENTS}")]
+        return max(folders, key=lambda folder: (folder / EVENTS).stat().st_ctime, default=None)
+
+
+def serve(runs: Path, host: str, port: int) -> None:
+    """Answers Prometheus at http://HOST:PORT/metrics until ended. Raises ValueError where there is no such folder."""
+    from prometheus_client import start_http_server
+    from prometheus_client.core import CollectorRegistry
+
+    if not runs.is_dir():
+        raise ValueError(f"runs={str(runs)!r}: there is no such folder")
+    registry = CollectorRegistry()
+    registry.register(RunMetrics(runs))  # type: ignore[arg-type]
+    start_http_server(port, host, registry)
+    print(f"metrics of the latest run in {runs} at http://{host}:{port}/metrics", flush=True)
+    while True:
+        time.sleep(3600)
+
+
+def _one(family: "object", run: str, value: float) -> "object":
+    family.add_metric([run], value)  # type: ignore[attr-defined]
+    return family

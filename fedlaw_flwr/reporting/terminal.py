@@ -1,0 +1,137 @@
+"""What a person sees while runs go on and when they are over: a progress line, who loses weight, one table."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedlaw_flwr.events.record import EXCLUDED_AT, knows_honest, weight_on
+from fedlaw_flwr.events.types import (
+    Evaluated,
+    EvaluatedBySilos,
+    Event,
+    NoReply,
+    NotAdmitted,
+    ReplyRejected,
+    RoundEnded,
+    RunStarted,
+    TaskNotStated,
+    Warned,
+)
+from fedlaw_flwr.events.verdict import Verdict
+
+
+class LiveRun:
+    """Follows one run's events on the console; a context manager around the run."""
+
+    def __init__(self, console: Console, title: str, num_rounds: int) -> None:
+        self._console, self._title, self._rounds = console, title, num_rounds
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(title, total=num_rounds, figures="starting Flower …")
+        self._attackers: frozenset[str] = frozenset()
+        self._known = True  # who attacks, and so who is honest
+        self._weights: dict[str, float] = {}
+        self._on_attackers: float | None = None
+        self._seconds = 0.0
+
+    def __enter__(self) -> "LiveRun":
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Takes one event of the run's folder."""
+        match event:
+            case RunStarted():
+                self._attackers = frozenset(event.attackers)
+                self._known = knows_honest(event.settings)
+            case Warned():
+                self._say(f"[yellow]{escape(event.reason)}")
+            case ReplyRejected():
+                self._say(f"  round {event.round}: reply of {escape(event.silo)} rejected: {escape(event.reason)}")
+            case NoReply():
+                self._say(f"  round {event.round}: {escape(event.silo)} silent: {escape(event.reason)}")
+            case NotAdmitted():
+                self._say(f"  round {event.round}: {escape(event.silo)} takes no part: {escape(event.reason)}")
+            case TaskNotStated():
+                self._say(f"  round {event.round}: {escape(event.silo)} takes part unchecked: {escape(event.reason)}")
+            case RoundEnded():
+                self._round(event)
+            case Evaluated() | EvaluatedBySilos():
+                self._evaluated(event)
+
+    def _round(self, event: RoundEnded) -> None:
+        self._seconds = event.seconds
+        if event.skipped:
+            self._say(f"  round {event.round} is skipped, the model stays as it is: {escape(event.reason or '')}")
+        weights = event.weight_of
+        for silo, weight in weights.items():
+            before = self._weights.get(silo)
+            if weight <= EXCLUDED_AT and (before is None or before > EXCLUDED_AT):
+                who = "attacker" if silo in self._attackers else "[yellow]honest[/]"
+                told = f" ({who})" if self._known else ""
+                self._say(f"  round {event.round}: [red]{escape(silo)}[/] gets no weight{told}")
+            elif before is not None and before <= EXCLUDED_AT < weight:
+                self._say(f"  round {event.round}: [green]{escape(silo)}[/] gets weight again")
+        self._weights = weights or self._weights
+        if weights and self._known:
+            self._on_attackers = weight_on(self._attackers, weights)
+
+    def _evaluated(self, event: Evaluated | EvaluatedBySilos) -> None:
+        figures = [f"accuracy {100 * event.metrics['accuracy']:5.1f} %"] if "accuracy" in event.metrics else []
+        if self._on_attackers is not None and event.round:
+            figures.append(f"weight on attackers {100 * self._on_attackers:4.1f} %")
+        if event.round:
+            figures.append(f"{self._seconds:.1f} s")
+        self._progress.update(self._task, completed=event.round, figures="  ".join(figures))
+        if not self._console.is_terminal:
+            self._say(f"{self._title}  round {event.round:>3}/{self._rounds}  {'  '.join(figures)}")
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False)
+
+
+def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
+    """All runs side by side."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("", *(v.strategy for v in verdicts)):
+        table.add_column(heading, justify="left" if not heading else "right")
+    backdoored = any(v.attack_success is not None for v in verdicts)
+    rows = [
+        (f"accuracy {verdicts[0].measured}" if verdicts else "accuracy", [_percent(v.accuracy) for v in verdicts]),
+        *([("backdoor's success", [_percent(v.attack_success) for v in verdicts])] if backdoored else []),
+        ("attackers caught", [_of(v.caught, v.attackers) for v in verdicts]),
+        ("honest silos wrongly excluded", [_of(v.wrongly_excluded, v.honest) for v in verdicts]),
+        ("weight on attackers at the end", [_percent(v.weight_on_attackers) for v in verdicts]),
+        ("rounds (skipped)", [f"{v.rounds} ({v.skipped_rounds})" for v in verdicts]),
+        ("bytes to the silos", [_bytes(v.bytes_down) for v in verdicts]),
+        ("bytes from the silos", [_bytes(v.bytes_up) for v in verdicts]),
+        ("seconds in rounds", [f"{v.seconds:.1f}" for v in verdicts]),
+    ]
+    for name, values in rows:
+        table.add_row(name, *values)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _of(count: int | None, total: int) -> str:
+    return "-" if count is None else f"{count} of {total}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -1,0 +1,59 @@
+"""The settings every strategy here shares: each defined once."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fedlaw_flwr.core.setting import setting
+from fedlaw_flwr.protocol.layout import BATCH_NORM
+
+
+def count_or_fraction(value: Any) -> Any:
+    """The value, a count of silos (int) or a fraction of them (float).
+
+    Raises:
+        ValueError: For a negative number, or a float of 1 or more.
+    """
+    if value < 0 or (isinstance(value, float) and not value < 1):
+        raise ValueError("a count from 0 up or a fraction in [0, 1) is expected")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return value
+
+
+@dataclass(kw_only=True)
+class ServerOptions:
+    """The server"""
+
+    max_byzantine: int | float = setting(
+        0.2,
+        "b, the most silos that may be Byzantine: a count or a fraction; 2b + 2 <= n",
+        allowed="a count (4) or a fraction of the silos (0.2)",
+        check=count_or_fraction,
+    )
+    quorum: int = setting(
+        0,
+        "fewest usable replies that move the model, beside 2b + 2; where set, a run also starts as soon as this many "
+        "silos are online",
+        least=0,
+        unit="silos",
+    )
+    buffers: str = setting(
+        BATCH_NORM,
+        "pattern of the float arrays that are no parameters; they are combined by the median over silos with weight",
+        allowed="a regular expression",
+        check=_pattern,
+    )
+    startup_timeout: float = setting(
+        120.0,
+        "how long to wait for silos to come online before the first round",
+        above=0,
+        unit="seconds",
+        formerly="wait",
+    )

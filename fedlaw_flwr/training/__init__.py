@@ -1,0 +1,1 @@
+"""Local training at a silo: epochs of plain mini-batch SGD, and evaluation."""

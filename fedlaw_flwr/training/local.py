@@ -1,0 +1,122 @@
+"""Algorithm 1, the honest silo's round: local epochs of plain SGD from the received model, and the loss it reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedlaw_flwr.core import seeding
+from fedlaw_flwr.tasks.base import Examples, Objective
+from fedlaw_flwr.training.options import LOSS_AT
+
+EVALUATION_BATCH = 2048
+"""Examples whose loss is taken at once; f_i is the mean over all, whatever this is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one silo is asked for in one exchange, apart from the model: its local round, before it is done."""
+
+    silo: int
+    examples: Examples
+    poison: str  # the attack that changed the examples, empty for the silo's own as they are
+    seed: int
+    server_round: int
+    exchange: int
+    lr: float
+    epochs: int
+    batch_size: int
+    loss_at: str
+    wants_update: bool
+    measured: Examples | None = None  # what f_i is taken on, as many as it trains on; None: what it trains on
+
+    @property
+    def loss_examples(self) -> Examples:
+        """The examples that f_i is the mean over."""
+        return self.examples if self.measured is None else self.measured
+
+    def rng(self) -> np.random.Generator:
+        """The stream that decides the orders of its batches, at its start."""
+        return seeding.generator(self.seed, "batches", self.silo, self.server_round, self.exchange)
+
+    def torch_seed(self) -> int:
+        """Where torch's own generator stands while it trains, for nets that draw from it (dropout)."""
+        return seeding.integer(self.seed, "torch", self.silo, self.server_round, self.exchange)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a local round gave: f_i, and the state dict psi_i where the update was asked for."""
+
+    loss: float
+    state: Mapping[str, Tensor] | None
+
+
+def train(
+    model: nn.Module,
+    task: Objective,
+    examples: Examples,
+    *,
+    lr: float,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> None:
+    """Takes theta to psi_i, in place: `epochs` passes over the examples in a fresh order each, psi <- psi - lr grad.
+
+    Plain mini-batch SGD, no momentum and no decay, so that theta - psi_i = lr g_i (FedLAW, Algorithm 1); the last
+    batch of an epoch is as short as it comes. rng decides the orders; the process's global RNGs are not touched.
+    Runs on the model's device.
+    """
+    device = next(model.parameters()).device
+    inputs, targets = examples.inputs.to(device), examples.targets.to(device)
+    optimiser = torch.optim.SGD(model.parameters(), lr=lr)
+    model.train()
+    for _ in range(epochs):
+        order = torch.from_numpy(rng.permutation(len(examples))).to(device)
+        for batch in order.split(batch_size):
+            optimiser.zero_grad(set_to_none=True)
+            task.loss(model(inputs[batch]), targets[batch]).backward()
+            optimiser.step()
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, task: Objective, examples: Examples) -> float:
+    """f_i: the mean loss over all the examples, the model in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(examples), EVALUATION_BATCH):
+        inputs = examples.inputs[start : start + EVALUATION_BATCH].to(device)
+        targets = examples.targets[start : start + EVALUATION_BATCH].to(device)
+        total += float(task.loss(model(inputs), targets)) * len(inputs)
+    return total / len(examples)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Objective, examples: Examples) -> dict[str, float]:
+    """The task's metrics and its mean loss over the examples, the model in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    outputs = torch.cat([model(part.to(device)).cpu() for part in examples.inputs.split(EVALUATION_BATCH)])
+    return {"loss": float(task.loss(outputs, examples.targets)), **task.metrics(outputs, examples.targets)}
+
+
+def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
+    """One exchange on a silo: trains the received model in place; f_i is taken where the job's `loss_at` says.
+
+    Where only the loss is wanted and it is taken at the received model, nothing is trained. What a net draws on the CPU
+    from torch's generator (dropout) is the job's own stream, and the process's is left as it was. Raises ValueError for
+    an unknown loss_at.
+    """
+    if job.loss_at not in LOSS_AT:
+        raise ValueError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
+    received = mean_loss(model, task, job.loss_examples) if job.loss_at == "received" else None
+    if job.wants_update or received is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(job.torch_seed())
+            train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
+    loss = mean_loss(model, task, job.loss_examples) if received is None else received
+    return Trained(loss, model.state_dict() if job.wants_update else None)

@@ -1,0 +1,247 @@
+"""What `fedlaw deploy containers` asks of docker-compose, for which folders and plain processes stand in here."""
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_flwr import FLWR
+from typer.testing import CliRunner
+
+from fedlaw_flwr.cli.main import app
+from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.folder import FederationFolder
+from fedlaw_flwr.deploy.preparation import accept, init, join, render
+
+# Volumes are folders of `world`, a container's paths are looked for there, and what is run in one is run here.
+ENGINE = """
+import json, pathlib, re, shutil, subprocess, sys
+world = pathlib.Path(WORLD)
+places = {"/var/lib/fedlaw": world / "volumes/fedlaw-clinics_state", "/runs": world / "volumes/fedlaw-clinics_runs"}
+places["/tmp/"] = str(world / "tmp") + "/"
+
+def here(text):
+    return re.sub("/var/lib/fedlaw|/runs|/tmp/", lambda found: str(places[found[0]]), text)
+
+def note(*what):
+    with (world / "asked").open("a") as asked:
+        asked.write(" ".join(what) + "\\n")
+
+name, *words = pathlib.Path(sys.argv[0]).name, *sys.argv[1:]
+if name == "docker":
+    if words[0] == "version":
+        print("27.0")
+    elif words[0] == "volume":
+        sys.exit(not (world / "volumes" / words[2]).exists())
+    elif words[0] == "cp":
+        source = pathlib.Path(here(words[1].partition(":")[2]))
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, words[2])
+    else:
+        sys.exit(1)
+    sys.exit()
+file, (verb, *words) = words[1], words[4:]
+for made in ("up", "run"):
+    if verb == made:
+        for place in places.values():
+            pathlib.Path(place).mkdir(parents=True, exist_ok=True)
+if verb in ("exec", "run"):
+    service, *command = [word for word in words if word not in ("-T", "--rm", "--no-deps")]
+    note(verb, service, *command[:4])
+    if command[0] == "flwr":
+        command = [sys.executable, FLWR, str(world / "volumes/fedlaw-clinics_state/nodes"), *command[1:]]
+    elif command[0] == "python":
+        command = [sys.executable, *map(here, command[1:])]
+    else:
+        command = [command[0], *map(here, command[1:])]
+    sys.exit(subprocess.run(command).returncode)
+note(verb, *words)
+if verb == "ps":
+    print(words[-1])
+if verb == "up" and words == ["-d"]:
+    store = world / "volumes/fedlaw-clinics_state/nodes"
+    nodes = json.loads(store.read_text())
+    started = "-node:" in pathlib.Path(file).read_text()
+    store.write_text(json.dumps({i: "online" if started and s == "registered" else s for i, s in nodes.items()}))
+if verb == "down" and "--volumes" in words:
+    shutil.rmtree(world / "volumes")
+"""
+TEXT = """\
+name: clinics
+superlink: {host: localhost}
+run: {max-byzantine: 0}
+retention-days: 30
+silos: [{name: aachen}, {name: bonn}]
+"""
+SERVER = ["server-app", "proxy", "metrics"]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """The engine's folder, `docker` and `docker-compose` of it first in PATH."""
+    place = tmp_path / "world"
+    (place / "tmp").mkdir(parents=True)
+    (place / "bin").mkdir()
+    (place / "flwr.py").write_text(FLWR)
+    script = f"#!{sys.executable}\nWORLD, FLWR = {str(place)!r}, {str(place / 'flwr.py')!r}\n{ENGINE}"
+    for name in ("docker", "docker-compose"):
+        (place / "bin" / name).write_text(script)
+        (place / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return place
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "federation.yaml").write_text(TEXT)
+    return tmp_path / "federation.yaml"
+
+
+@pytest.fixture
+def federation(file):
+    return Federation.read(file)
+
+
+@pytest.fixture
+def folder(file, federation):
+    return FederationFolder.beside(file, federation.name)
+
+
+def fedlaw(command: str, file: Path, *rest: str) -> str:
+    result = CliRunner().invoke(app, ["deploy", *command.split(), str(file), *rest])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def asked(world: Path, verb: str) -> list[list[str]]:
+    """The commands of this verb that were given to docker-compose, in order, without the verb."""
+    lines = [line.split() for line in (world / "asked").read_text().splitlines()]
+    return [words for first, *words in lines if first == verb]
+
+
+def nodes(world: Path) -> dict[str, str]:
+    return json.loads((world / "volumes" / "fedlaw-clinics_state" / "nodes").read_text())
+
+
+def test_a_real_server_stands_alone_and_registers_each_key_once_it_is_accepted(
+    world, file, federation, folder, tmp_path
+):
+    init(federation, folder)
+    for name in ("aachen", "bonn"):
+        join(name, tmp_path / name)
+    accept(federation, folder, "aachen", tmp_path / "aachen" / "aachen.pub")
+    render(federation, folder)
+    told = fedlaw("containers up", file)
+    assert asked(world, "up") == [["-d", *SERVER], ["-d"]]
+    assert nodes(world) == {"100": "registered"}
+    assert "0 of 2 silos are online" in told
+    assert "aachen: registered" in told and "bonn: has sent no key that was accepted" in told
+    # The public key went in as it is, and nothing of the silo's own came near.
+    assert (world / "tmp" / "aachen.pub").read_text().strip() == folder.public_key("aachen").read_text().strip()
+    assert folder.here(["aachen", "bonn"]) == []
+
+    accept(federation, folder, "bonn", tmp_path / "bonn" / "bonn.pub")
+    fedlaw("containers up", file)
+    assert nodes(world) == {"100": "registered", "101": "registered"}
+    status = fedlaw("containers status", file)
+    assert [line.split() for line in status.splitlines()[1:]] == [["aachen", "registered"], ["bonn", "registered"]]
+
+
+def test_in_a_drill_every_silo_is_started_data_first_and_nodes_once_they_are_registered(
+    world, file, federation, folder
+):
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    assert "2 of 2 silos are online" in fedlaw("containers up", file)
+    assert asked(world, "up") == [["-d", *SERVER, "aachen-data", "bonn-data"], ["-d"]]
+    lines = (world / "asked").read_text().splitlines()
+    registered = [index for index, line in enumerate(lines) if "supernode register" in line]
+    assert len(registered) == 2 and max(registered) < lines.index("up -d")
+
+
+def test_a_replaced_key_is_taken_off_the_server_and_its_node_restarted_where_it_is_here(
+    world, file, federation, folder, tmp_path
+):
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    fedlaw("containers up", file)
+    fedlaw("rotate", file, "aachen")
+    assert len(folder.replaced("aachen")) == 2
+    fedlaw("containers reregister", file, "aachen")
+    assert nodes(world) == {"100": "unregistered", "101": "online", "102": "registered"}
+    assert (world / "tmp" / "aachen.pub").read_text().strip() == folder.public_key("aachen").read_text().strip()
+    assert asked(world, "restart") == [["aachen-node"]]
+    assert folder.replaced("aachen") == []
+
+    _, sent = join("bonn", tmp_path / "bonn")
+    fedlaw("rotate", file, "bonn", str(sent))
+    told = fedlaw("containers reregister", file, "bonn")
+    assert asked(world, "restart") == [["aachen-node"]]  # bonn's key is elsewhere now, and so is its node
+    assert "docker compose restart bonn-node" in told
+
+
+def test_a_silo_that_left_is_not_registered_again(world, file, federation, folder, tmp_path):
+    init(federation, folder)
+    for name in ("aachen", "bonn"):
+        _, sent = join(name, tmp_path / name)
+        accept(federation, folder, name, sent)
+    render(federation, folder)
+    fedlaw("containers up", file)
+    fedlaw("containers unregister", file, "bonn")
+    told = fedlaw("containers up", file)
+    assert nodes(world) == {"100": "registered", "101": "unregistered"}
+    assert "bonn: has sent no key that was accepted" in told
+
+
+def test_prune_removes_old_runs_of_the_server_and_their_copies(world, file, federation, folder):
+    init(federation, folder)
+    render(federation, folder)
+    fedlaw("containers up", file)
+    inside = world / "volumes" / "fedlaw-clinics_runs"
+    for runs in (inside, folder.path / "runs"):
+        for name, days in (("run-1", 40), ("run-2", 20)):
+            (runs / name).mkdir(parents=True)
+            (runs / name / "events.jsonl").write_text("{}\n")
+            os.utime(runs / name / "events.jsonl", (time.time() - 86400 * days,) * 2)
+    told = fedlaw("containers prune", file)
+    assert [path.name for path in inside.iterdir()] == ["run-2"]
+    assert [path.name for path in (folder.path / "runs").iterdir()] == ["run-2"]
+    assert told.count("removed ") == 2 and "removed server-app:" in told
+
+
+def test_a_server_s_volumes_come_back_from_its_backup(world, file, federation, folder, tmp_path):
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    fedlaw("containers up", file)
+    volumes = world / "volumes"
+    database, run = volumes / "fedlaw-clinics_state" / "superlink.db", volumes / "fedlaw-clinics_runs" / "run-1"
+    run.mkdir()
+    (run / "events.jsonl").write_text('{"kind": "end"}\n')
+    out = tmp_path / "backup.tar.gz"
+    with closing(sqlite3.connect(database)) as superlink:
+        superlink.execute("PRAGMA journal_mode = WAL")
+        superlink.execute("CREATE TABLE node (name TEXT)")
+        superlink.execute("INSERT INTO node VALUES ('aachen')")
+        superlink.commit()
+        fedlaw("containers backup", file, str(out))
+    registered = (folder.path / "containers" / "registered.json").read_text()
+    assert not list(database.parent.glob("*.copy"))
+    with pytest.raises(ValueError, match="the volume fedlaw-clinics_state is there"):
+        fedlaw("containers restore", file, str(out))
+
+    fedlaw("containers down", file, "--volumes")
+    folder.path.rename(tmp_path / "lost")
+    fedlaw("containers restore", file, str(out))
+    with closing(sqlite3.connect(database)) as restored:
+        assert restored.execute("SELECT name FROM node").fetchall() == [("aachen",)]
+    assert (run / "events.jsonl").read_text() == '{"kind": "end"}\n'
+    assert (folder.path / "containers" / "registered.json").read_text() == registered
+    assert {f"{silo}-node" for silo in ("aachen", "bonn")} < set(
+        yaml.safe_load((folder.path / "compose.yml").read_text())["services"]
+    )

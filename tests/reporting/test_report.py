@@ -1,0 +1,599 @@
+"""The report of a run: who is named, why a silo has no weight, what it cost, and that no name can break the page."""
+
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from fedlaw_flwr.apps.byzantine.simulated import app
+from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.core.losses import raise_low_losses
+from fedlaw_flwr.core.projection import project
+from fedlaw_flwr.core.scores import least_loss, score
+from fedlaw_flwr.core.simplex import Simplex
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import from_dict
+from fedlaw_flwr.events.verdict import verdict
+from fedlaw_flwr.reporting.explanations import score_of
+from fedlaw_flwr.reporting.figures import comparison_picture, run_labels, weight_map, weights_picture, weights_svg
+from fedlaw_flwr.reporting.report import page_of, spans, write_report
+from fedlaw_flwr.reporting.terminal import verdict_table
+from fedlaw_flwr.simulation.in_process import run_in_process
+
+BETA = 0.01
+
+
+class Scripted:
+    """A run folder written event by event, in the shape the strategies and the experiment give their events.
+
+    Scores and weights are computed by the weight update itself from the alignments and losses a test names.
+    """
+
+    def __init__(self, folder, silos=6, attackers=(), started=True, **settings):
+        given = {"num-silos": silos, "max-byzantine": 2, "beta": BETA, "num-rounds": 3}
+        given |= {"attack": "inverse_gradient" if attackers else "none", "byzantine": len(attackers)}
+        self.settings = Settings.read(given | {key.replace("_", "-"): value for key, value in settings.items()})
+        self.folder, self.silos, self.round = folder, [f"silo {number}" for number in range(silos)], 0
+        self.w = np.full(silos, 1 / silos)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "settings.json").write_text(json.dumps(self.settings.as_config()))
+        (folder / "events.jsonl").write_text("")
+        if started:
+            attacks = dict.fromkeys(attackers, "inverse_gradient")
+            self.write(kind="run", settings=self.settings.as_config(), attackers=attacks, version=2)
+            self.accuracy(0.1)
+
+    def write(self, **event):
+        """Appends a line; it must be one that today's release writes, to the last name."""
+        assert from_dict(event).to_dict() == event
+        with (self.folder / "events.jsonl").open("a") as events:
+            events.write(json.dumps(event) + "\n")
+        return self
+
+    def accuracy(self, value, **more):
+        return self.write(kind="evaluation", round=self.round, metrics={"loss": 1.0, "accuracy": value, **more})
+
+    def end(self, status="completed", **more):
+        return self.write(kind="end", status=status, **more)
+
+    def gate(self, silo, reason, kind="rejected", exchange=1, ahead=1):
+        return self.write(kind=kind, round=self.round + ahead, exchange=exchange, silo=silo, reason=reason)
+
+    def learned(self, alignment, losses, unscored=(), absent=()):
+        """A weight round: what each silo's update is worth to the others, and its loss at the trial model."""
+        present = [row for row, silo in enumerate(self.silos) if silo not in absent]
+        scored = [row for row in present if self.silos[row] not in unscored]
+        alignment, trial = np.array(alignment, float)[scored], np.array(losses, float)[scored]
+        before = self.w[scored] / self.w[scored].sum()
+        used, low = raise_low_losses(trial)
+        h = score(before, alignment / BETA, used, 1.0, BETA)
+        chosen = self.settings
+        simplex = Simplex.for_federation(len(self.silos), chosen.max_byzantine, chosen.s, chosen.t).among(len(scored))
+        bsum = self.settings.variant == "bsum"
+        learned = least_loss(used, simplex.s, simplex.t) if bsum else project(h, simplex.s, simplex.t)
+        self.w[present] = 0.0
+        self.w[scored] = learned
+        return self._round(
+            present,
+            2,
+            phase="learning",
+            scored=[self.silos[row] for row in scored],
+            **{"trial-losses": trial.tolist()},
+            **{"losses-raised": [self.silos[row] for row, is_low in zip(scored, low, strict=True) if is_low]},
+            alignment=alignment.tolist(),
+            scores=h.tolist(),
+            unscored=[self.silos[row] for row in present if row not in scored],
+            weights=self.w[present].tolist(),
+        )
+
+    def frozen(self, absent=()):
+        """A round with frozen weights."""
+        present = [row for row, silo in enumerate(self.silos) if silo not in absent]
+        weights = self.w[present] / self.w[present].sum()
+        return self._round(present, 1, phase="frozen", weights=weights.tolist())
+
+    def by_rule(self, **found):
+        return self._round(range(len(self.silos)), 1, phase="rule", **found)
+
+    def skipped(self, reason, unscored=()):
+        """A round that kept the model."""
+        self.w[[self.silos.index(silo) for silo in unscored]] = 0.0
+        return self._round((), 2, skipped=True, reason=reason, phase="learning", unscored=list(unscored))
+
+    def _round(self, present, exchanges, skipped=False, **report):
+        self.round += 1
+        numbers = {"answered": len(present), "rejected": 0, "silent": 0, "bytes-down": 1000, "bytes-up": 400}
+        norms = {"norms": [1.0 + row for row in present], "clip": 5.5} if report["phase"] != "rule" else {}
+        answers = {"silos": [self.silos[row] for row in present], "losses": [0.5 + row for row in present]}
+        self.write(
+            kind="round",
+            round=self.round,
+            skipped=skipped,
+            seconds=exchanges * 2.0 + 0.5,
+            **{"bytes-down": 1000 * exchanges, "bytes-up": 400 * exchanges},
+            exchanges=[{**numbers, "seconds": 2.0} for _ in range(exchanges)],
+            **({"norms": [0.0] * len(present)} | answers | norms | report),
+        )
+        return self.accuracy(min(0.9, 0.1 + 0.2 * self.round))
+
+    def page(self):
+        return page_of(Run.read(self.folder))
+
+    def row(self, silo):
+        return next(row for row in self.page().silos if row.name == silo)
+
+
+AGREES, ALIKE = [0.012] * 6, [0.4] * 6
+
+
+def but(values, **others):
+    """The values with those of silo_3=... replaced."""
+    return [others.get(f"silo_{row}", value) for row, value in enumerate(values)]
+
+
+# Why a silo has no weight
+
+
+def test_an_update_against_the_others_is_named_with_both_numbers(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 3"]).learned(but(AGREES, silo_3=-0.031), ALIKE).end()
+    why = run.row("silo 3").why
+    assert "its update points against the others: alignment -0.031 against +0.012" in why
+    assert why.startswith("Round 1:")
+
+
+def test_a_loss_far_above_the_others_is_named_with_both_numbers(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=0.011), but(ALIKE, silo_3=3.1)).end()
+    assert "its loss is far above the others': 3.1 against 0.4" in run.row("silo 3").why
+
+
+def test_the_term_that_costs_more_score_decides_not_the_one_that_looks_larger(tmp_path):
+    # beta 0.01 makes a loss 2.7 higher cost 0.027, less than the 0.032 the alignment costs.
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.02), but(ALIKE, silo_3=3.1)).end()
+    found = score_of(Run.read(tmp_path), Run.read(tmp_path).rounds[0], "silo 3")
+    assert found.decided == "alignment"
+    assert found.score == pytest.approx(1 / 6 - 0.02 - 0.031)
+    assert "alignment -0.02 against +0.012 (loss 3.1 against 0.4)" in run.row("silo 3").why
+
+
+def test_the_score_is_taken_apart_into_the_terms_it_was_made_of(tmp_path):
+    Scripted(tmp_path).learned(AGREES, ALIKE).learned(but(AGREES, silo_1=0.02), but(ALIKE, silo_2=0.9)).end()
+    run = Run.read(tmp_path)
+    for silo, weight in run.weights[1].items():
+        found = score_of(run, run.rounds[1], silo)
+        assert found.before[0] == pytest.approx(weight, abs=1e-9)
+        assert found.score == pytest.approx(found.before[0] + found.alignment[0] - BETA * found.loss[0])
+
+
+def test_a_silo_that_only_lacks_the_weight_it_lost_is_told_when_and_why_it_lost_it(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.031), ALIKE).learned(AGREES, ALIKE).end()
+    why = run.row("silo 3").why
+    assert why.startswith("No weight since round 1: its update points against the others: alignment -0.031")
+    assert "Round 2: it came with weight 0 against" in why
+
+
+def test_where_scores_decay_the_report_speaks_of_earlier_rounds_and_of_no_weight(tmp_path):
+    run = Scripted(tmp_path, score_decay=1.0).learned(but(AGREES, silo_3=-0.031), ALIKE).learned(AGREES, ALIKE).end()
+    assert "Round 2: earlier rounds gave it 0 against" in run.row("silo 3").why
+
+
+def test_evidence_of_the_last_weight_round_goes_before_an_old_loss_of_weight(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.031), ALIKE)
+    run.learned(AGREES, but(ALIKE, silo_3=30.0)).end()
+    assert run.row("silo 3").why.startswith("Round 2: its loss is far above the others': 30 against 0.4")
+
+
+def test_rounds_that_only_use_weights_are_explained_by_the_last_that_learned_them(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.031), ALIKE).frozen().frozen().end()
+    assert run.row("silo 3").why.startswith("Round 1: its update points against")
+    assert "Weights were last learned in round 1" in run.page().legend
+
+
+def test_a_refresh_replaces_the_explanation(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.031), ALIKE).frozen()
+    run.learned(AGREES, but(ALIKE, silo_3=30.0)).frozen().end()
+    assert run.row("silo 3").why.startswith("Round 3: its loss")
+
+
+def test_bsum_is_explained_by_losses_alone(tmp_path):
+    run = Scripted(tmp_path, variant="bsum").learned(but(AGREES, silo_3=-5.0), [0.1, 0.2, 0.3, 0.4, 0.9, 0.8]).end()
+    assert run.row("silo 3").why == ""
+    assert "its loss 0.9 is above 0.4, the largest that got weight" in run.row("silo 4").why
+
+
+def test_of_equal_losses_bsum_says_that_the_first_came_first(tmp_path):
+    run = Scripted(tmp_path, variant="bsum").learned(AGREES, ALIKE).end()
+    assert "its loss 0.4 equals the largest that got weight" in run.row("silo 5").why
+
+
+def test_equal_scores_are_not_blamed_on_a_term(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
+    assert run.row("silo 5").weight == 0.0
+    assert "no term of it stands out" in run.row("silo 5").why
+
+
+def test_a_loss_that_was_raised_counts_as_what_it_was_raised_to(tmp_path):
+    losses = [2.0, 2.1, 1.9, 2.0, 2.05, 1.95, 2.0, 0.01]
+    run = Scripted(tmp_path, silos=8).learned([0.012] * 7 + [-0.5], losses).end()
+    found = score_of(Run.read(tmp_path), Run.read(tmp_path).rounds[0], "silo 7")
+    assert found.loss[0] == pytest.approx(raise_low_losses(np.array(losses))[0][7])
+    assert found.before[0] == pytest.approx(1 / 8)
+    assert run.row("silo 7").raised == 1
+
+
+def test_a_score_beyond_all_numbers_still_has_an_explanation(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-1e30), ALIKE).end()
+    assert "its update points against the others: alignment -1e+30" in run.row("silo 3").why
+
+
+def test_an_unscored_silo_is_told_so_with_the_gates_reason(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1).gate("silo 3", "the loss is nan", exchange=2)
+    run.learned(AGREES, ALIKE, unscored=["silo 3"]).frozen().end()
+    assert run.row("silo 3").why == (
+        "In round 1 it answered the model and not the trial model (rejected: the loss is nan), so it has no score and "
+        "lost its weight."
+    )
+
+
+def test_to_be_unscored_in_a_skipped_round_explains_the_weight_that_is_missing_later(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE)
+    run.gate("silo 0", "no answer within 600 s", kind="silent", exchange=2).skipped("too few", unscored=["silo 0"])
+    why = run.learned(but(AGREES, silo_0=0.0119), ALIKE).end().row("silo 0").why
+    assert why.startswith("In round 2 it answered the model and not the trial model (silent: no answer within 600 s)")
+
+
+def test_a_silo_absent_when_weights_were_last_learned_is_told_why_it_carries_none(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1).gate("silo 3", "array 'w' is missing")
+    run.w[3] = 0.0
+    run.learned(AGREES, ALIKE, absent=["silo 3"]).frozen().end()
+    why = run.row("silo 3").why
+    assert why.startswith("Rejected in round 1, exchange 1: array 'w' is missing. That round was the last to learn")
+
+
+def test_a_silo_that_is_not_there_at_the_end_is_told_from_one_that_was_excluded(tmp_path):
+    run = (
+        Scripted(tmp_path, max_byzantine=1)
+        .learned(AGREES, ALIKE)
+        .gate("silo 3", "no answer within 600 s", kind="silent")
+    )
+    run.frozen(absent=["silo 3", "silo 4"]).end()
+    assert run.row("silo 3").outcome == run.row("silo 4").outcome == "absent"
+    assert run.row("silo 3").why == "Silent in round 2, exchange 1: no answer within 600 s; last used in round 1."
+    assert run.row("silo 4").why == "Not online in round 2; last used in round 1."
+    assert run.row("silo 3").weight is None
+
+
+def test_a_silo_rejected_in_every_round_was_never_used(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1, attackers=["silo 3"])
+    for _ in range(2):
+        run.gate("silo 3", "the loss is nan").learned(AGREES, ALIKE, absent=["silo 3"])
+    row = run.end().row("silo 3")
+    assert row.why == "Rejected in round 2, exchange 1: the loss is nan; never used in any round."
+    assert (row.rejected, row.first_without, row.rounds_without, row.median_loss) == (2, 1, 2, None)
+
+
+def test_an_attacker_that_got_through_is_explained_too(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 0"]).learned(but(AGREES, silo_0=0.05), ALIKE).end()
+    row = run.row("silo 0")
+    assert (row.outcome, row.is_loss) == ("attacker got through", True)
+    assert "ranks 1 of 6: alignment +0.05 against +0.012" in row.why
+
+
+def test_a_rule_that_leaves_silos_out_is_quoted_with_how_often_it_did(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 5"], strategy="fedavg")
+    run.by_rule(kept=run.silos, weights=[1 / 6] * 6)
+    run.by_rule(kept=run.silos[:5], weights=[0.2] * 5 + [0.0]).end()
+    assert run.row("silo 5").why == "Left out by fedavg in round 2, as in 1 of its 2 rounds."
+    assert run.row("silo 5").outcome == "attacker caught"
+
+
+def test_a_rule_that_selects_without_weights_still_says_whom_it_left_out(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 5"], strategy="fedavg").by_rule(kept=["silo 1", "silo 5"]).end()
+    page = run.page()
+    assert page.story[1].startswith("The one attacker got through: silo 5; 4 of 5 honest silos had no part in the step")
+    assert not page.has_weights and run.row("silo 0").outcome == "honest, excluded"
+
+
+def test_a_rule_without_weights_judges_nobody(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 5"], strategy="cw_median").by_rule().end()
+    page = run.page()
+    assert page.story[1] == "cw_median gives silos no weights, so nobody is caught or wrongly excluded by name."
+    assert {row.outcome for row in page.silos} == {""} and {row.why for row in page.silos} == {""}
+
+
+# What happened
+
+
+def test_losses_are_named_before_successes(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 0", "silo 5"], num_rounds=1)
+    run.learned(but(AGREES, silo_5=-0.1, silo_3=-0.05), ALIKE).end()
+    what, who, accuracy = run.page().story
+    assert what == (
+        "6 silos learned digits together for 1 round with FedLAW; 2 of them attacked (inverse_gradient by 2)."
+    )
+    assert re.match(
+        r"1 of 2 attackers got through: silo 0 \(together [0-9.]+ % of the weight\); "
+        r"1 of 4 honest silos ended with no weight: silo 3 .*; "
+        r"1 of 2 attackers ended with no weight \(since round 1\): silo 5\.$",
+        who,
+    )
+    assert accuracy == "Accuracy on the test set rose from 10.0 % in round 0 to 30.0 % in round 1."
+    assert [row.name for row in run.page().silos[:2]] == ["silo 0", "silo 3"]
+
+
+def test_of_two_classes_the_report_tells_the_area_under_the_curve_too(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).accuracy(0.9, auc=0.9712).end()
+    assert run.page().story[-1].endswith("to 90.0 % in round 1. The area under the ROC curve was 0.971 at the end.")
+
+
+def test_a_run_without_losses_says_so(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 4", "silo 5"])
+    run.learned(but(AGREES, silo_4=-0.1, silo_5=-0.1), ALIKE).end()
+    assert run.page().story[1] == (
+        "All 2 attackers ended with no weight (since round 1): silo 4, silo 5; no honest silo was excluded."
+    )
+
+
+def test_without_attackers_the_reader_learns_how_many_silos_must_go_empty(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_4=0.0, silo_5=0.0), ALIKE).end()
+    page = run.page()
+    assert "none of them was made to attack" in page.story[0]
+    assert page.story[1].startswith(
+        "2 of 6 silos ended with no weight: silo 4, silo 5 (s = 4 let at most 4 of the 6 scored"
+    )
+    assert not page.attack_known and not any(row.is_loss for row in page.silos)
+
+
+def test_silos_that_s_did_not_force_out_are_not_excused_by_it(tmp_path):
+    run = Scripted(tmp_path, t=1.0).learned(but(AGREES, silo_3=-0.5, silo_4=-0.5, silo_5=-0.5), ALIKE).end()
+    assert (
+        "3 of 6 silos ended with no weight: silo 3, silo 4, silo 5 (s = 4 would have let 1 more" in run.page().story[1]
+    )
+
+
+def test_an_accuracy_that_fell_or_passed_its_best_is_not_hidden(tmp_path):
+    fell = Scripted(tmp_path / "fell").learned(AGREES, ALIKE).accuracy(0.05).end()
+    assert "fell from 10.0 % in round 0 to 5.0 % in round 1, below its best of 10.0 %" in fell.page().story[2]
+    past = Scripted(tmp_path / "past").learned(AGREES, ALIKE).frozen().accuracy(0.2).end()
+    assert "to 20.0 % in round 2, below its best of 30.0 % in round 1" in past.page().story[2]
+
+
+def test_the_report_and_the_verdict_count_the_same(tmp_path):
+    run = Scripted(tmp_path, silos=8, attackers=["silo 0", "silo 5", "silo 6", "silo 7"], max_byzantine=2)
+    run.learned([0.012, 0.012, 0.012, -0.3, 0.01, -0.2, 0.02, 0.0], [0.4] * 8, absent=["silo 7"]).end()
+    found, rows = verdict(Run.read(tmp_path)), run.page().silos
+    outcomes = [row.outcome for row in rows]
+    assert outcomes.count("attacker caught") == found.caught  # one that was merely absent is not caught
+    assert outcomes.count("attacker, absent") == 1
+    assert outcomes.count("honest, excluded") == found.wrongly_excluded
+
+
+def test_a_rejected_attacker_is_caught_in_the_terminals_verdict_and_in_the_report_alike(tmp_path):
+    run = Scripted(tmp_path, silos=8, attackers=["silo 5", "silo 6", "silo 7"], max_byzantine=1)
+    run.gate("silo 5", "the loss is nan").gate("silo 1", "array 'w' is missing")
+    run.gate("silo 6", "no answer within 600 s", kind="silent")
+    run.learned([0.012] * 8, [0.4] * 7 + [30.0], absent=["silo 1", "silo 5", "silo 6"]).end()
+    found, page = verdict(Run.read(tmp_path)), run.page()
+    outcomes = {row.name: row.outcome for row in page.silos}
+    assert {name: outcome for name, outcome in outcomes.items() if outcome} == {
+        "silo 1": "honest, excluded",  # rejected
+        "silo 5": "attacker caught",  # rejected
+        "silo 6": "attacker, absent",  # silent
+        "silo 7": "attacker caught",  # no weight
+    }
+    counts = [list(outcomes.values()).count(outcome) for outcome in ("attacker caught", "honest, excluded")]
+    assert counts == [found.caught, found.wrongly_excluded] == [2, 1]
+    assert "1 of 5 honest silos ended with no weight: silo 1" in page.story[1]
+    assert "2 of 3 attackers ended with no weight (since round 1): silo 5, silo 7" in page.story[1]
+    assert "1 of 8 silos gave no usable reply in round 1: silo 6" in page.story[1]
+    table = Console(width=100, record=True, file=io.StringIO())
+    table.print(verdict_table([found], "run"))
+    shown = table.export_text()
+    assert re.search(r"attackers caught +│ +2 of 3 ", shown) and re.search(r"wrongly excluded +│ +1 of 5 ", shown)
+
+
+def test_a_failed_run_says_so_first_and_shows_what_there_was(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).end("failed", reason="TimeoutError: 3 silos are online")
+    assert run.page().alarm.startswith("The run failed after round 1: TimeoutError: 3 silos are online.")
+    assert "1 of 3 rounds" in run.page().story[0]
+    assert "The run failed after round 1" in write_report(tmp_path).read_text()
+
+
+def test_a_run_that_failed_before_it_started_has_a_report(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 5"], started=False).end("failed", reason="ValueError: no data")
+    page = run.page()
+    assert page.alarm.startswith("The run failed before its first round was over: ValueError: no data.")
+    assert "the attack was to be inverse_gradient" in page.story[0]
+    assert (page.silos, page.costs, page.skipped) == ([], [], [])
+    assert "No round was completed." in write_report(tmp_path).read_text()
+
+
+def test_a_run_that_has_not_ended_is_not_called_finished(tmp_path):
+    assert "has not ended, or was killed, after round 1" in Scripted(tmp_path).learned(AGREES, ALIKE).page().alarm
+
+
+def test_a_run_whose_every_round_was_skipped_gives_nobody_weight(tmp_path):
+    page = Scripted(tmp_path).skipped("2 silos gave usable replies and 6 are needed").skipped("again").end().page()
+    assert page.legend == "No round moved the model, so no silo has been given any weight."
+    assert page.skipped == [("1", "2 silos gave usable replies and 6 are needed"), ("2", "again")]
+
+
+def test_a_folder_without_a_run_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no run here \(events.jsonl is missing\)"):
+        write_report(tmp_path)
+
+
+# What was counted
+
+
+def test_clipped_and_median_losses_are_counted_over_rounds(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).frozen().end()  # norms 1 to 6, clipped above 5.5; losses 0.5 up
+    assert [run.row(f"silo {number}").clipped for number in range(6)] == [0, 0, 0, 0, 0, 2]
+    assert run.row("silo 3").median_loss == 3.5
+
+
+def test_weight_that_comes_back_leaves_its_empty_rounds_counted(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.05), ALIKE).learned(but(AGREES, silo_3=0.9), ALIKE).end()
+    row = run.row("silo 3")
+    assert row.weight > 0.1 and (row.first_without, row.rounds_without, row.why) == (1, 1, "")
+
+
+def test_what_the_gate_rejected_is_one_row_for_one_silo_and_reason(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1)
+    for _ in range(3):
+        run.gate("silo 3", "the loss is nan").learned(AGREES, ALIKE, absent=["silo 3"])
+    run.gate("silo 3", "no answer within 600 s", kind="silent", exchange=2).frozen().end()
+    rows = [(row.rounds, row.times, row.exchange, row.what, row.reason) for row in run.page().gate]
+    assert rows == [
+        ("1-3", 3, 1, "rejected", "the loss is nan"),
+        ("4", 1, 2, "silent", "no answer within 600 s"),
+    ]
+    assert spans([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+
+
+def test_bytes_and_seconds_add_up_by_exchange(tmp_path):
+    first, second, own, total = Scripted(tmp_path).learned(AGREES, ALIKE).frozen().end().page().costs
+    assert (first.times, first.bytes_down, first.seconds) == (2, 2000, 4.0)
+    assert (second.times, second.bytes_up, second.seconds) == (1, 400, 2.0)
+    assert (own.seconds, own.bytes_up) == (pytest.approx(1.0), None)
+    assert (total.times, total.bytes_down, total.bytes_up, total.seconds) == (2, 3000, 1200, 7.0)
+
+
+def test_a_node_that_never_said_which_silo_it_is_stands_under_its_own_name(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 9"]).gate("node 77", "error 200: killed", kind="silent")
+    run.learned(AGREES, ALIKE).end()
+    page = run.page()
+    assert "node 77" in [row.name for row in page.silos] and any('is a "node" until' in note for note in page.notes)
+    assert run.row("silo 9").why == "No usable reply ever came under this name (see the nodes below)."
+    assert (
+        "2 of 6 honest silos" in page.story[1]
+        and "1 of 7 silos gave no usable reply in round 1: silo 9" in page.story[1]
+    )
+
+
+def test_two_nodes_with_one_name_are_pointed_out(tmp_path):
+    run = Scripted(tmp_path)
+    run.silos[4] = "silo 3"
+    assert run.learned(AGREES, ALIKE).page().notes == [
+        "More than one node called itself silo 3 in one round; its row mixes them."
+    ]
+
+
+def test_settings_that_are_not_the_default_are_marked_with_it(tmp_path):
+    rows = dict((name, (value, default)) for name, value, default in Scripted(tmp_path, q=0.9).page().settings)
+    assert rows["q"] == (0.9, f"default {Settings().q}") and rows["seed"] == (0, None)
+
+
+# The page
+
+
+HOSTILE = '<script>alert("x")</script> --> $\\frac{$ \n\x07 {{ 7 * 7 }}'
+
+
+def test_a_hostile_name_and_reason_stay_text(tmp_path):
+    run = Scripted(tmp_path)
+    run.silos[0], run.silos[2] = HOSTILE, HOSTILE + "'"
+    run.gate(HOSTILE, f"</td>{HOSTILE}", kind="silent").learned(but(AGREES, silo_0=-0.05), ALIKE)
+    run.write(kind="warning", reason=HOSTILE).end("failed", reason=HOSTILE)
+    text = write_report(tmp_path).read_text()
+    assert "<script" not in text and "{{ 7 * 7 }}" in text
+    assert text.count("&lt;script&gt;alert(&#34;x&#34;)") >= 4
+    comments = re.findall(r"<!--(.*?)-->", text, flags=re.DOTALL)
+    assert comments and not any("<script" in comment for comment in comments)
+
+
+def test_the_page_needs_nothing_from_anywhere(tmp_path):
+    text = write_report(Scripted(tmp_path).learned(AGREES, ALIKE).end().folder).read_text()
+    assert not re.search(r"<(script|link|iframe|img|object)\b", text)
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)|url\(([^)]*)\)""", text)
+    assert all((first or second).strip("\"'").startswith(("#", "data:")) for first, second in addresses)
+    assert "@import" not in text and "<svg" in text
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.05), ALIKE).end()
+    first = write_report(run.folder).read_bytes()
+    assert write_report(run.folder).read_bytes() == first
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_without_the_report_extra_one_sentence_says_what_to_install(tmp_path, monkeypatch, package):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"^{package} is not installed.*pip install 'fedlaw-flwr\[report\]'$"
+    ):
+        write_report(run.folder)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_page_of_a_real_run_agrees_with_its_verdict_and_its_events_have_the_shape_tested_here(tmp_path):
+    settings = {"num-silos": 10, "num-rounds": 2, "weight-rounds": 1, "local-epochs": 1, "attack": "inverse_gradient"}
+    run_in_process(app, Settings.read(settings), tmp_path / "real")
+    real, scripted = Run.read(tmp_path / "real"), Scripted(tmp_path / "scripted").learned(AGREES, ALIKE).frozen()
+    ours = Run.read(scripted.folder)
+    assert [set(event.to_dict()) for event in real.rounds] == [set(event.to_dict()) for event in ours.rounds]
+    outcomes = [row.outcome for row in page_of(real).silos]
+    found = verdict(real)
+    assert (outcomes.count("attacker caught"), outcomes.count("honest, excluded")) == (
+        found.caught,
+        found.wrongly_excluded,
+    )
+    assert all(row.why for row in page_of(real).silos if row.weight == 0.0)
+    text = write_report(tmp_path / "real").read_text()
+    assert "10 silos learned digits together for 2 rounds with FedLAW" in text
+
+
+# The pictures
+
+
+def test_the_heat_map_puts_attackers_last_and_leaves_absences_empty(tmp_path):
+    run = Scripted(tmp_path, silos=12, attackers=["silo 1"], max_byzantine=2).learned([0.012] * 12, [0.4] * 12)
+    run.skipped("too few").frozen(absent=["silo 10"]).end()
+    drawn = weight_map(Run.read(tmp_path))
+    assert drawn.silos == [*(f"silo {n}" for n in range(12) if n != 1), "silo 1"] and drawn.attackers == 1
+    assert np.isnan(drawn.weights[:, 1]).all() and np.isnan(drawn.weights[drawn.silos.index("silo 10"), 2])
+    assert np.nansum(drawn.weights[:, 0]) == pytest.approx(1.0)
+    assert (drawn.rounds, drawn.frozen_after) == ([1, 2, 3], 1)
+
+
+@pytest.mark.parametrize("silos", [5, 40, 200])
+def test_the_picture_is_900_pixels_wide_at_double_resolution_for_any_number_of_silos(tmp_path, silos):
+    attackers = [f"silo {number}" for number in range(silos // 5)]
+    run = Scripted(tmp_path, silos=silos, attackers=attackers, max_byzantine=1)
+    run.learned(np.linspace(-0.01, 0.02, silos), [0.4] * silos).frozen().end()
+    height, width, _ = imread(weights_picture(tmp_path, tmp_path / "weights.png")).shape
+    assert width == 1800 and 600 <= height <= 1700
+    assert weights_picture(tmp_path, tmp_path / "weights.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_a_run_with_nothing_to_draw_has_no_picture(tmp_path):
+    Scripted(tmp_path, started=False).end("failed", reason="ValueError: no data")
+    assert weights_svg(Run.read(tmp_path)) == ""
+
+
+def test_a_comparison_shows_every_strategy_and_the_weights_of_the_first_that_has_any(tmp_path):
+    median = Scripted(tmp_path / "a", strategy="cw_median").by_rule().end()
+    law = Scripted(tmp_path / "b", attackers=["silo 3"]).learned(but(AGREES, silo_3=-0.05), ALIKE).end()
+    path = comparison_picture([median.folder, law.folder], tmp_path / "both.svg")
+    drawn = re.findall(r"<!--(.*?)-->", path.read_text())
+    assert {" cw_median: 30.0 % ", " FedLAW: 30.0 % "} <= set(drawn)
+    assert " weight of each silo, FedLAW (attackers below the line, in red) " in drawn
+
+
+def test_runs_of_one_strategy_are_told_apart_by_the_settings_that_differ():
+    law = {"strategy": "fedlaw", "variant": "fedlaw", "beta": 0.01, "run-dir": "a"}
+    labels = run_labels([law, law | {"beta": 0.1, "run-dir": "b"}, law | {"variant": "bsum"}, law])
+    assert labels == ["FedLAW, beta 0.01", "FedLAW, beta 0.1", "FedLAW, variant bsum", "FedLAW, beta 0.01 (run 4)"]
+
+
+def test_a_picture_of_another_kind_is_refused_by_name(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
+    with pytest.raises(ValueError, match=r"a picture is written as \.png or \.svg"):
+        weights_picture(run.folder, tmp_path / "weights.jpg")
