@@ -52,7 +52,8 @@ bench: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,docs,dev]'
+	@echo 'Installing everything into $(VENV), some gigabytes and some minutes the first time.'
+	$(BIN)/pip install --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,docs,dev]'
 	touch $@
 
 clean:

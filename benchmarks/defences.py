@@ -54,6 +54,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What each defence sets. The names are those of docs/research/defences.csv, from before settings were renamed."""
 
 
+_TODAY = {
+    "coalition": "cluster-distance",
+    "watch": "relearn-on-conflict",
+    "watch-anew": "relearn_from_equal",
+    "memory-1": "score-decay",
+}
+
+
+def shown(defence: str) -> str:
+    """A defence's name with settings as they are called today, for a table."""
+    return " ".join(_TODAY.get(word, word) for word in defence.split())
+
+
 SCHEDULES = ("beta/k", "beta/sqrt(k)", "warm-5")
 """Those that change how fast, or from when on, weights are learned."""
 
@@ -126,16 +139,16 @@ def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
     """Markdown: mean validation accuracy over the seeds in per cent, and what each defence gains on the default."""
     means = _means(rows, seeds)
     columns = [name for name in dict.fromkeys((*SETTINGS, *JITTERED)) if any(key[2] == name for key in means)]
-    lines = ["| q | attack | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines = ["| q | attack | " + " | ".join(map(shown, columns)) + " |", "|---" * (len(columns) + 2) + "|"]
     for q, _ in WORLDS:
         for attack in ("none", *ATTACKS):
             base = means.get((q, attack, "default"))
             values = [means.get((q, attack, name)) for name in columns]
             if base is None:
                 continue
-            shown = ["" if value is None else f"{value - base:+.1f}" for value in values]
-            shown[columns.index("default")] = f"{base:.1f}"
-            lines.append(f"| {q} | {attack} | " + " | ".join(shown) + " |")
+            gains = ["" if value is None else f"{value - base:+.1f}" for value in values]
+            gains[columns.index("default")] = f"{base:.1f}"
+            lines.append(f"| {q} | {attack} | " + " | ".join(gains) + " |")
     return "\n".join(lines)
 
 
@@ -154,7 +167,7 @@ def ablation(rows: Sequence[Row], seeds: Sequence[int] = SEEDS) -> str:
     for name in ABLATED:
         if all((*column, name) in means for column in columns):
             gains = [means[*column, name] - means[*column, "default"] for column in columns]
-            lines.append(f"| {name} | " + " | ".join(f"{gain:+.1f}" for gain in (*gains, min(gains))) + " |")
+            lines.append(f"| {shown(name)} | " + " | ".join(f"{gain:+.1f}" for gain in (*gains, min(gains))) + " |")
     return "\n".join(lines)
 
 

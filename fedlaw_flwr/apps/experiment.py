@@ -13,9 +13,11 @@ from flwr.serverapp.strategy import Result
 
 from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
-from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.config.settings import Settings, without_effect
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import labels_without_honest_home
 from fedlaw_flwr.core.setting import settings_of
+from fedlaw_flwr.core.simplex import byzantine_count
 from fedlaw_flwr.engines.batched import BatchedGrid
 from fedlaw_flwr.events.folder import EVENTS, RunFailed, RunFolder
 from fedlaw_flwr.events.types import OnEvent, RunStarted, Warned
@@ -43,9 +45,10 @@ _log = logging.getLogger("flwr")
 def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     """One run as the settings say, every event of it in the folder, the final model beside them."""
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
-        raise ValueError(NOT_OMNISCIENT)
+        raise InputError(NOT_OMNISCIENT)
     beginning = _own(settings) if settings.task == OWN else _dealt(settings)
-    folder.write(RunStarted(settings=settings.as_config(), attackers=settings.known_attacks()))
+    attackers, own_task = settings.known_attacks(), beginning.own_task or None
+    folder.write(RunStarted(settings=settings.as_config(), attackers=attackers, own_task=own_task))
     for warning in warnings_of(settings):
         folder.write(Warned(reason=warning))
         _log.warning(warning)
@@ -74,6 +77,7 @@ class _Beginning:
     arrays: ArrayRecord
     evaluate_fn: EvaluateModel | None
     strategy: Mapping[str, Any]
+    own_task: str = ""
 
 
 def _dealt(settings: Settings) -> _Beginning:
@@ -89,7 +93,7 @@ def _own(settings: Settings) -> _Beginning:
     initial = load_initial(Path(settings.initial_model))
     arrays = ArrayRecord({key: Array(value) for key, value in initial.arrays.items()})
     differs = partial(differences, agreed=initial.description) if initial.description else None
-    return _Beginning(arrays, None, {"check_task": differs, "fraction_evaluate": 1.0})
+    return _Beginning(arrays, None, {"check_task": differs, "fraction_evaluate": 1.0}, initial.task)
 
 
 def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: Any) -> MatrixStrategy:
@@ -140,4 +144,12 @@ def warnings_of(settings: Settings) -> list[str]:
             f"attackers own the whole group of label {', '.join(map(str, lost))}: honest silos hold only about {held}, "
             "so even a perfect defence learns little of it"
         )
+    most = byzantine_count(settings.max_byzantine, settings.num_silos)
+    if len(plan.attackers) > most:
+        found.append(
+            f"{len(plan.attackers)} silos attack and max-byzantine={settings.max_byzantine} says at most {most} of "
+            f"{settings.num_silos}: no rule promises anything beyond that; raise max-byzantine or lower byzantine"
+        )
+    if not plan.attackers and settings.byzantine not in (0, settings_of(Settings)["byzantine"].default):
+        found.append(without_effect({"byzantine": settings.byzantine, "attack": settings.attack})[0])
     return found

@@ -48,9 +48,13 @@ def evaluate_received(message: Message, context: Context) -> Message:
 
 @app.query()
 def describe(message: Message, context: Context) -> Message:
-    """What the silo learns, by name, for the server to compare with what was agreed; nothing of its data."""
+    """What the silo learns, by name, for the server to compare with what was agreed; nothing of its data.
+
+    Beside it the task's alarms, where it has any: the agreed columns that are odd at this silo, and in what way.
+    """
     task = task_of(context.node_config)
-    told = ConfigRecord({"task": task.name, "description": json.dumps(task.description())})
+    alarms = list(getattr(task, "alarms", ()))
+    told = ConfigRecord({"task": task.name, "description": json.dumps(task.description()), "alarms": alarms})
     return Message(RecordDict({"description": told}), reply_to=message)
 
 

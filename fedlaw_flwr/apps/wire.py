@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Asked:
         def number(key: str, otherwise: float) -> float:
             value = config.get(key, otherwise)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{key}={value!r} in the server's message: a number is expected")
+                raise InputError(f"{key}={value!r} in the server's message: a number is expected")
             return value
 
         return cls(

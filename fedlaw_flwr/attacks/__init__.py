@@ -6,6 +6,8 @@ Every file defines ATTACK (see `base.Attack`) and is imported when its attack is
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlaw_flwr.core.errors import InputError
+
 if TYPE_CHECKING:
     from fedlaw_flwr.attacks.base import Attack
 
@@ -38,6 +40,6 @@ ATTACKS = (
 def load_attack(name: str) -> "Attack":
     """The attack of this name. Raises ValueError, with the names there are, for another."""
     if name not in ATTACKS:
-        raise ValueError(f"attack={name!r}: allowed are none, {', '.join(ATTACKS)}")
+        raise InputError(f"attack={name!r}: allowed are none, {', '.join(ATTACKS)}")
     attack: Attack = import_module(f"fedlaw_flwr.attacks.{name}").ATTACK
     return attack

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedlaw_flwr.attacks.base import Attack
+from fedlaw_flwr.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ def triggered(inputs: "Tensor") -> "Tensor":
 def refuse_without_images(attack: str, task: "Task") -> None:
     """Raises ValueError where the task's inputs are no images."""
     if not task.is_image:
-        raise ValueError(f"attack={attack!r}: a trigger is a square of pixels, and task {task.name!r} has no images")
+        raise InputError(f"attack={attack!r}: a trigger is a square of pixels, and task {task.name!r} has no images")
 
 
 def poison(examples: "Examples", task: "Task", rng: np.random.Generator) -> "Examples":

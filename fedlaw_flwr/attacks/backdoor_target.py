@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlaw_flwr.attacks.backdoor import refuse_without_images, triggered
 from fedlaw_flwr.attacks.base import Attack
+from fedlaw_flwr.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +45,7 @@ def success_rate(model: "nn.Module", examples: "Examples") -> float:
 
     others = examples.inputs[examples.targets != TARGET]
     if not len(others):
-        raise ValueError(f"all {len(examples)} examples have label {TARGET}: none is left to be mistaken for it")
+        raise InputError(f"all {len(examples)} examples have label {TARGET}: none is left to be mistaken for it")
     model.eval()
     device = next(model.parameters()).device
     with torch.no_grad():

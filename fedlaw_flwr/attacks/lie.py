@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation
+from fedlaw_flwr.core.errors import InputError
 
 
 def z_max(n: int, m: int) -> float:
@@ -16,7 +17,7 @@ def z_max(n: int, m: int) -> float:
     """
     s = math.floor(n / 2 + 1) - m
     if not 0 < s < n - m:
-        raise ValueError(f"attack='lie': no z for m={m} attackers of n={n} silos (s={s}); 0 < s < n - m is needed")
+        raise InputError(f"attack='lie': no z for m={m} attackers of n={n} silos (s={s}); 0 < s < n - m is needed")
     return max(0.0, NormalDist().inv_cdf((n - m - s) / (n - m)))
 
 

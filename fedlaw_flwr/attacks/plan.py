@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedlaw_flwr.attacks import ATTACKS
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import choose_attackers
 
 
@@ -34,11 +35,11 @@ class AttackPlan:
         for part in attack.split(","):
             name, colon, share = part.strip().partition(":")
             if name not in ATTACKS:
-                raise ValueError(f"attack={attack!r}: {name!r} is not one of none, {', '.join(ATTACKS)}")
+                raise InputError(f"attack={attack!r}: {name!r} is not one of none, {', '.join(ATTACKS)}")
             shares.append((name, attacker_count(_share(attack, share) if colon else byzantine, num_silos)))
         total = sum(count for _, count in shares)
         if total >= num_silos:
-            raise ValueError(f"attack={attack!r}: {total} attackers of {num_silos} silos leave nobody honest")
+            raise InputError(f"attack={attack!r}: {total} attackers of {num_silos} silos leave nobody honest")
         chosen = choose_attackers(num_silos, total, how, seed, num_labels)
         plan, start = {}, 0
         for name, count in shares:
@@ -64,4 +65,4 @@ def _share(attack: str, text: str) -> int | float:
     try:
         return float(text) if "." in text else int(text)
     except ValueError:
-        raise ValueError(f"attack={attack!r}: {text!r} is neither a count (4) nor a fraction (0.2) of silos") from None
+        raise InputError(f"attack={attack!r}: {text!r} is neither a count (4) nor a fraction (0.2) of silos") from None

@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fedlaw_flwr.cli.import_path import look_here_too
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
+
 _console = Console()
 _MARKS = {"ok": "[green]ok   [/]", "wrong": "[red]WRONG[/]", "note": "[yellow]note [/]"}
 
@@ -33,10 +36,11 @@ def check(
     """
     from fedlaw_flwr.silo import check as checks
 
+    look_here_too()
     if not lr > 0:
-        raise ValueError(f"--lr {lr:g}: a step above 0 is expected")
+        raise InputError(f"--lr {lr:g}: a step above 0 is expected")
     if save_model is not None and save_model.exists():
-        raise FileExistsError(f"--save-model {save_model}: it is there already; name another, or move it away")
+        raise AlreadyThere(f"--save-model {save_model}: it is there already; name another, or move it away")
     task, path, options, own_seed = _asked(reference, silo, data_path, option or [])
     seed = own_seed if seed is None else seed
     wrong = 0
@@ -61,19 +65,19 @@ def _asked(
 
     if silo is not None:
         if reference or data_path or option:
-            raise ValueError("--silo takes task, data-path and options from the file: name them there, or leave it out")
+            raise InputError("--silo takes task, data-path and options from the file: name them there, or leave it out")
         config = SiloConfig.read(silo)
         if not is_silo_task(config.task):
-            raise ValueError(
+            raise InputError(
                 f"{silo}: task={config.task!r} is a share of a public data set, nothing of this silo's own"
             )
         return config.task, config.data_path, dict(config.options), config.seed
     if not reference:
-        raise ValueError("which task? Name tabular, sql, image_folder, package.module:name, or --silo silo.yaml")
+        raise InputError("which task? Name tabular, sql, image_folder, package.module:name, or --silo silo.yaml")
     options = parsed(option)
     strange = [name for name, value in options.items() if not isinstance(value, str | int | float | bool)]
     if strange:
-        raise ValueError(f"--option {strange[0]}={options[strange[0]]!r}: text, a number, true or false is expected")
+        raise InputError(f"--option {strange[0]}={options[strange[0]]!r}: text, a number, true or false is expected")
     return reference, data_path, options, 0
 
 

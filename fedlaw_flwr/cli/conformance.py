@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fedlaw_flwr.cli.import_path import look_here_too
+from fedlaw_flwr.core.errors import AlreadyThere, InputError, from_their_code
+
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
     from flwr.clientapp import ClientApp
@@ -50,11 +53,12 @@ def conformance(
     from fedlaw_flwr.conformance.examine import examine
     from fedlaw_flwr.conformance.probe import Probe, Terms
 
+    look_here_too()
     for name, value in (("lr", lr), ("seconds", seconds)):
         if not 0 < value < float("inf"):
-            raise ValueError(f"--{name} {value:g}: a finite number above 0 is expected")
+            raise InputError(f"--{name} {value:g}: a finite number above 0 is expected")
     if save_model is not None and save_model.exists():
-        raise FileExistsError(f"--save-model {save_model}: it is there already; name another, or move it away")
+        raise AlreadyThere(f"--save-model {save_model}: it is there already; name another, or move it away")
     terms = Terms(lr, local_epochs, batch_size, loss_key, None if any_loss else 0.0, seconds=seconds)
     reference, node, run = _asked(client, silo, node_config or [], run_config or [])
     app, proposed = _loaded(reference, node)
@@ -85,7 +89,7 @@ def _asked(
         config = SiloConfig.read(silo)
         return client or config.app, {**config.node_config(), **node}, run
     if not client:
-        raise ValueError("which client? Name it, module:app, or a silo.yaml that does (--silo)")
+        raise InputError("which client? Name it, module:app, or a silo.yaml that does (--silo)")
     return client, node, run
 
 
@@ -97,15 +101,17 @@ def _loaded(reference: str, node_config: dict[str, Any]) -> tuple["ClientApp", C
 
     app, module = load_client(reference), import_module(reference.partition(":")[0])
     if hasattr(module, "prepare"):
-        module.prepare(node_config)
+        with from_their_code():
+            module.prepare(node_config)
 
     def proposed() -> "ArrayRecord":
         if not hasattr(module, "initial_model"):
-            raise ValueError(
+            raise InputError(
                 f"which model? Name its safetensors file (--model), or let {module.__name__} have a function "
                 "initial_model(node_config) that returns its arrays by key"
             )
-        return _record(module.initial_model(node_config))
+        with from_their_code():
+            return _record(module.initial_model(node_config))
 
     return app, proposed
 

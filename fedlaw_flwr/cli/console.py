@@ -49,6 +49,8 @@ def follow_run(federation: "Federation", changed: dict[str, Any], go: "Callable[
     for name, value in sorted(run.last_metrics.items()):
         if isinstance(value, float) and name not in ("loss", "accuracy", "num-examples"):
             say(f"  {name}: {value:.3f} at the end")
+    told = {silo.name: " (mislabelled on purpose)" for silo in federation.silos if silo.mislabelled}
+    told |= dict.fromkeys(federation.drills, " (a drill)")
     for name, weight in sorted(run.final_weights.items()):
-        say(f"  {name}: weight {weight:.3f}{' (a drill)' if name in federation.drills else ''}")
+        say(f"  {name}: weight {weight:.3f}{told.get(name, '')}")
     say(f"run folder: {folder}; `fedlaw report` of it writes report.html, which says why")

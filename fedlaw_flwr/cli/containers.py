@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from fedlaw_flwr.cli.console import Archive, Changes, File, SiloName, console, follow_run, read, say
+from fedlaw_flwr.core.errors import InputError
 
 containers = typer.Typer(help="The same federation as containers on this machine.", no_args_is_help=True)
 
@@ -21,7 +22,7 @@ def build(
 
     pairs = [argument.partition("=") for argument in arguments or []]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise ValueError(f"{wrong[0]!r}: an argument is written NAME=value")
+        raise InputError(f"{wrong[0]!r}: an argument is written NAME=value")
     Containers(*read(file)).build({name: value for name, _, value in pairs})
 
 

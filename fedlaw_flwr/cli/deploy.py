@@ -12,6 +12,8 @@ from fedlaw_flwr.cli.console import Archive, Changes, File, SiloName, console, f
 from fedlaw_flwr.cli.console import read as _read
 from fedlaw_flwr.cli.console import say as _say
 from fedlaw_flwr.cli.containers import containers
+from fedlaw_flwr.cli.import_path import look_here_too
+from fedlaw_flwr.core.errors import InputError
 
 if TYPE_CHECKING:
     from fedlaw_flwr.deploy.federation import Federation
@@ -32,6 +34,7 @@ def init(
     ] = False,
 ) -> None:
     """Makes the CA and the server's certificate, and renders; never overwrites what exists."""
+    from fedlaw_flwr.deploy.certificates import check_certificates
     from fedlaw_flwr.deploy.preparation import init as prepare
     from fedlaw_flwr.deploy.preparation import render as make
 
@@ -43,6 +46,9 @@ def init(
         _say(f"kept  {path}")
     for path in make(federation, folder):
         _say(f"wrote {path}")
+    for finding in check_certificates(federation, folder):
+        if finding.kind == "wrong":
+            _say(f"[yellow]{escape(finding.what)}[/]")
     if drill:
         _say("[yellow]A drill: every silo's private key lies in this folder, so whoever reads it can be any silo.[/]")
     else:
@@ -164,7 +170,14 @@ def run(file: File, settings: Changes = None) -> None:
 
     federation, folder = _read(file)
     changed = federation.changed(parsed(settings or []))
-    follow_run(federation, changed, lambda show: _local(federation, folder).run(show, changed))
+    processes = _local(federation, folder)
+    if processes.pid("superlink"):
+        for name in (silo.name for silo in federation.silos if not processes.listens(silo.name)):
+            where = processes.log(f"{name}-data")
+            _say(
+                f"[yellow]{name}'s own process does not listen: it will be silent until it does; its log is {where}[/]"
+            )
+    follow_run(federation, changed, lambda show: processes.run(show, changed))
 
 
 @deploy.command()
@@ -197,7 +210,7 @@ def restore(file: File, archive: Archive) -> None:
     federation, folder = _read(file)
     processes = _local(federation, folder)
     if processes.pid("superlink"):
-        raise ValueError(f"the SuperLink is running: `fedlaw deploy local down {file}` first")
+        raise InputError(f"the SuperLink is running: `fedlaw deploy local down {file}` first")
     count = len(read_backup(archive, processes.parts()))
     make(federation, folder)
     _say(f"restored {count} files; `fedlaw deploy local up {file}` starts the federation")
@@ -205,10 +218,16 @@ def restore(file: File, archive: Archive) -> None:
 
 @local.command()
 def up(file: File) -> None:
-    """SuperLink with TLS and node keys, and three processes a silo; returns when every silo is online."""
+    """SuperLink with TLS and node keys, and three processes a silo; returns when every silo can take part."""
+    from fedlaw_flwr.events.folder import RunFailed
+
     federation, folder = _read(file)
     processes = _local(federation, folder)
-    processes.up()
+    try:
+        processes.up(say=_say)
+    except (RunFailed, TimeoutError):
+        _say(f"What was started runs on: `fedlaw deploy local up {file}` starts the rest, `down` ends it.")
+        raise
     _say(f"{len(federation.silos)} silos are online at 127.0.0.1:{federation.superlink.port}; logs in {processes.path}")
     _say(f"`fedlaw deploy run {file}` runs; `fedlaw deploy local down {file}` ends every process.")
 
@@ -218,9 +237,9 @@ def restart(file: File, silo: SiloName) -> None:
     """Ends the three processes of one silo and starts them anew, with the key that is in the folder now."""
     federation, folder = _read(file)
     if not folder.here([silo]):
-        raise ValueError(f"silo {silo!r}: there is no {folder.private_key(silo)}")
+        raise InputError(f"silo {silo!r}: there is no {folder.private_key(silo)}")
     _local(federation, folder).restart_silo(silo)
-    _say(f"{silo} is online")
+    _say(f"{silo} is online and its data are loaded")
 
 
 @local.command()
@@ -248,6 +267,8 @@ def status(file: File) -> None:
     for name in processes.names:
         pid = processes.pid(name)
         node = seen.get(name.removesuffix("-node"), "-") if name.endswith("-node") else ""
+        if pid and name.endswith("-data") and not processes.listens(name.removesuffix("-data")):
+            node = "[yellow]does not listen yet: it loads its data[/]"
         table.add_row(name, str(pid) if pid else "[red]not running[/]", node)
     console.print(table)
 
@@ -261,7 +282,7 @@ def logs(
     """The end of one process's log."""
     processes = _local(*_read(file))
     if process not in processes.names:
-        raise ValueError(f"process {process!r}: there are {', '.join(processes.names)}")
+        raise InputError(f"process {process!r}: there are {', '.join(processes.names)}")
     path = processes.log(process)
     text = path.read_text(errors="replace") if path.exists() else ""
     print("\n".join(text.splitlines()[-lines:]))
@@ -299,7 +320,7 @@ def preflight(
         from fedlaw_flwr.deploy.preflight import inspect
 
         if server:
-            raise ValueError("--server is for a silo.yaml: federation.yaml says where the server is")
+            raise InputError("--server is for a silo.yaml: federation.yaml says where the server is")
         findings = inspect(*_read(file), online=not offline)
     marks = {"ok": "[green]ok   [/]", "wrong": "[red]WRONG[/]", "note": "[yellow]note [/]"}
     for finding in findings:
@@ -317,6 +338,7 @@ def silo(
     from fedlaw_flwr.silo.config import SiloConfig
     from fedlaw_flwr.silo.serve import SiloProcess
 
+    look_here_too()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     changed = {key: value for key, value in {"socket": socket, "state": state}.items() if value}
     config = SiloConfig.read(file).model_copy(update=changed)

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from fedlaw_flwr.core.errors import InputError
+
 _console = Console()
 
 
@@ -105,7 +107,7 @@ def _chosen(plan: Any, only: Sequence[str]) -> list[Any]:
     for pair in only:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"--only {pair!r}: NAME=VALUE is expected")
+            raise InputError(f"--only {pair!r}: NAME=VALUE is expected")
         wanted.setdefault(current_name(name), set()).add(value)
     have = [
         {name: f"{value}" for name, value in {**run.values, "seed": run.seed, "method": run.method}.items()}
@@ -116,14 +118,14 @@ def _chosen(plan: Any, only: Sequence[str]) -> list[Any]:
         missing = wanted[name] - set(there)
         if missing:
             known = f"there are {', '.join(there[:20])}" if there else "no run names that setting"
-            raise ValueError(f"--only {name}={', '.join(sorted(missing))}: no run of {plan.name} has that; {known}")
+            raise InputError(f"--only {name}={', '.join(sorted(missing))}: no run of {plan.name} has that; {known}")
     chosen = [
         run
         for run, values in zip(plan.runs, have, strict=True)
         if all(values.get(name) in values_of for name, values_of in wanted.items())
     ]
     if not chosen:
-        raise ValueError(f"--only {' '.join(only)}: no run of {plan.name} has all of that")
+        raise InputError(f"--only {' '.join(only)}: no run of {plan.name} has all of that")
     return chosen
 
 

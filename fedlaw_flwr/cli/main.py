@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,6 +19,9 @@ from fedlaw_flwr.cli import new as scaffold_command
 from fedlaw_flwr.cli import schema as schema_commands
 from fedlaw_flwr.cli.conformance import conformance
 from fedlaw_flwr.cli.grid import grid
+from fedlaw_flwr.cli.settings_help import SettingsCommand
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.protocol.text import single_line
 
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
@@ -40,6 +44,7 @@ for command in (
     app.command()(command)
 _console = Console()
 _verbose = False
+_INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
 
 # The demo: scikit-learn's digits over 20 silos. Rounds and step were chosen on the validation split.
 _DEMO: dict[str, Any] = {"task": "digits", "num-silos": 20, "num-rounds": 20, "weight-rounds": 10, "seed": 0}
@@ -47,9 +52,21 @@ _EASY: dict[str, Any] = {"attack": "inverse_gradient", "byzantine": 0.2, "max-by
 _HARD: dict[str, Any] = {"attack": "label_flipping", "byzantine": 0.4, "max-byzantine": 0.4, "q": 0.9}
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fedlaw-flwr {version('fedlaw-flwr')} (flwr {version('flwr')}, Python {sys.version.split()[0]})")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the full traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the release and that of Flower."),
+    ] = False,
 ) -> None:
     global _verbose
     _verbose = verbose
@@ -77,7 +94,7 @@ def demo(
     _run_all(chosen, runs, f"{count} of {first.num_silos} silos hostile: {first.attack}, q = {first.q}")
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def run(
     settings: Annotated[list[str] | None, typer.Argument(help="name=value, as in flwr's --run-config.")] = None,
     engine: Annotated[
@@ -89,12 +106,16 @@ def run(
     runs: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
 ) -> None:
     """One federated run with these settings, e.g. `fedlaw run task=breast_cancer attack=label_flipping q=0.9`."""
-    from fedlaw_flwr.config.settings import Settings, parsed, renamed
+    from fedlaw_flwr.apps.experiment import warnings_of
+    from fedlaw_flwr.config.settings import Settings, parsed, renamed, without_effect
 
     values = parsed(settings or [])
     for sentence in renamed(values):
         _console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True, highlight=False)
     chosen = Settings.read(values)
+    for sentence in without_effect(values):
+        if sentence not in warnings_of(chosen):  # those come with the run's events
+            _console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True, highlight=False)
     _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine, silos_per_batch)
 
 
@@ -145,11 +166,11 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
         "batched": partial(run_batched, SimulatedSilos, silos_per_batch=silos_per_batch),
     }
     if engine not in engines:
-        raise ValueError(f"engine={engine!r}: allowed are {', '.join(engines)}")
+        raise InputError(f"engine={engine!r}: allowed are {', '.join(engines)}")
     if any(settings.task == OWN for settings in chosen):
-        raise ValueError("task='own': a simulation has no silos with data of their own; see `fedlaw deploy`")
+        raise InputError("task='own': a simulation has no silos with data of their own; see `fedlaw deploy`")
     if engine != "batched" and any(settings.knowledge == "omniscient" for settings in chosen):
-        raise ValueError(NOT_OMNISCIENT)
+        raise InputError(NOT_OMNISCIENT)
     if not _verbose:  # what Flower's log would say of this process is on the screen already, from the events
         logging.getLogger("flwr").setLevel(logging.ERROR)
     folders = []
@@ -177,7 +198,11 @@ def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def main() -> None:
-    """The console script: a person's mistake is one sentence and exit code 2, a failed run one sentence and 1."""
+    """The console script. Exit code 2: a person's mistake; 1: a failed run; 70: a fault of the program itself.
+
+    The first two are one sentence each, and so is the third, with where it happened and a word on what to report.
+    """
+    from fedlaw_flwr.core.errors import sentence_of
     from fedlaw_flwr.core.extras import what_to_install
     from fedlaw_flwr.deploy.control import ControlError
     from fedlaw_flwr.events.folder import RunFailed
@@ -188,16 +213,36 @@ def main() -> None:
     try:
         app()
     except (RunFailed, ControlError, TimeoutError) as error:
-        _fail(error, 1)
+        _fail(error, 1, str(error))
     except ModuleNotFoundError as error:
-        _fail(error, 2, what_to_install(error))
-    except (ValueError, OSError) as error:
-        _fail(error, 2)
+        missing = what_to_install(error)
+        if missing == str(error) and error.name:  # no library that an extra brings
+            _report(error)
+        _fail(error, 2, missing)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            _report(error)
+        _fail(error, 2, sentence)
 
 
-def _fail(error: Exception, code: int, text: str = "") -> NoReturn:
+def _fail(error: Exception, code: int, text: str) -> NoReturn:
     console = Console(stderr=True)
     if _verbose:
         console.print_exception()
-    console.print(f"[red]error:[/] {escape(text or str(error))}", soft_wrap=True, highlight=False)
+    console.print(f"[red]error:[/] {escape(text)}", soft_wrap=True, highlight=False)
     raise SystemExit(code)
+
+
+def _report(error: Exception) -> NoReturn:
+    """A fault of the program: what was raised and where, and what to do about it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = single_line(error) or "no reason given"
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    hint = "" if _verbose else "; `fedlaw --verbose ...` shows the traceback"
+    _fail(
+        error,
+        _INTERNAL,
+        f"internal error, {type(error).__name__}: {said} ({where}). This is a fault of fedlaw and not of what you gave "
+        f"it{hint}. Please report it to whoever maintains fedlaw, with the command and the traceback",
+    )

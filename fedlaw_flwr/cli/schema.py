@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedlaw_flwr.core.errors import InputError
+
 if TYPE_CHECKING:
     from fedlaw_flwr.records.cells import Records
 
@@ -84,7 +86,7 @@ def agree(
 
     twice = [path for path in summaries if [other.resolve() for other in summaries].count(path.resolve()) > 1]
     if twice:
-        raise ValueError(f"{twice[0]} is named twice: one summary of each silo is expected")
+        raise InputError(f"{twice[0]} is named twice: one summary of each silo is expected")
     read = {str(path): SiloSummary.read(path) for path in summaries}
     found = settle(Schema.read(schema_file, draft=True), read, max_byzantine)
     head = (
@@ -102,13 +104,13 @@ def _records(data: str, option: Sequence[str] | None, target: str) -> "Records":
     for text in option or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"--option {text!r}: name=value is expected")
+            raise InputError(f"--option {text!r}: name=value is expected")
         options[name] = value
     if "query" in options:
         from fedlaw_flwr.records.sql import QueryOptions
 
         if data:
-            raise ValueError(f"data {data!r} and --option query: one of them is expected")
+            raise InputError(f"data {data!r} and --option query: one of them is expected")
         query = read_options(QueryOptions, "sql", options)
         return query.with_class(query.records(), target)
     from fedlaw_flwr.records.tabular import FileOptions
@@ -125,7 +127,7 @@ def _give(parts: Sequence[str], notes: Sequence[str], out: Path | None) -> None:
             with out.open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError:
-            raise ValueError(f"{out} exists and is not overwritten; name another --out") from None
+            raise InputError(f"{out} exists and is not overwritten; name another --out") from None
     typer.echo(text, nl=False)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

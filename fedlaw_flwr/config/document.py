@@ -8,6 +8,8 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fedlaw_flwr.core.errors import InputError
+
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
 """The keys and indices that lead to a value: ("silos", 2, "name")."""
@@ -19,7 +21,7 @@ FROM_FILE = ConfigDict(
 """`model_config` of data read from a file: never changed, no unknown keys, `data_path` written as `data-path`."""
 
 
-class DocumentError(ValueError):
+class DocumentError(InputError):
     """Something in the file is wrong; the text has a line `FILE:LINE: what` for each."""
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fedlaw_flwr.config.settings import every_setting
-from fedlaw_flwr.core.setting import Setting
+from fedlaw_flwr.core.setting import Setting, settings_of
+from fedlaw_flwr.strategy import FedLAW
 
 PAGE = Path("docs/reference/settings.md")
 _BLOCK, _NEXT = "[tool.flwr.app.config]\n", "\n["
@@ -19,12 +20,29 @@ _HEAD = """\
 
 <!-- Made by `python -m fedlaw_flwr.config.reference`; do not edit. -->
 
-These are the settings of a run, named as in `--run-config` and in `fedlaw run name=value`. `FedLAW(...)` in Python
-takes those of the groups *The server* and *How FedLAW learns its weights*, with underscores in place of hyphens. A
-wrong name, type or value is refused before anything starts, with one sentence for each.
+These are the settings of a run, named as in `--run-config` and in `fedlaw run name=value`. A wrong name, type or value
+is refused before anything starts, with one sentence for each. `FedLAW(...)` in Python takes those of the groups *The
+server* and *How FedLAW learns its weights*, with underscores in place of hyphens, and [some more](#in-python-only).
+
+On the command line a value is written as in TOML, and a text without quotes: `q=0.9`, `attack=lie`. `True` and `.5` are
+taken too. A text that looks like a number is written in quotes within quotes: `widths='"32"'`. A setting is given once.
 
 How a run is computed is not a setting but an option of `fedlaw run`: `--engine ray` (the default), `--engine
 in-process`, or `--engine batched` with `--silos-per-batch` (64), the number of silos that train together.
+"""
+
+_PYTHON = """
+## In Python only
+
+`FedLAW(...)` and `RuleStrategy(...)` take these as well. `fedlaw run` gives them by itself.
+
+"""
+_HOOKS = """\
+- `on_event` (default `None`): a function that is called with each [event](events.md) of the run as it happens.
+- `attackers` (default: nobody): in an experiment, the partitions known to be Byzantine. Only `clip="oracle"` and the
+  rule `ideal` read it.
+- `check_task` (default `None`): a function that is called once with what each silo says it learns, and returns what is
+  wrong with it, a sentence each.
 """
 
 
@@ -38,7 +56,18 @@ def page() -> str:
             for one in settings
         ]
         parts.append("\n".join(rows) + "\n")
-    return "".join(parts)
+    return "".join([*parts, _PYTHON, *_in_python(), _HOOKS])
+
+
+def _in_python() -> list[str]:
+    """A line for each argument of the strategies that is no setting of a run."""
+    known = {one.name for one in every_setting()}
+    own = [one for name, one in settings_of(FedLAW).items() if name not in known or name in ("lr", "num_silos")]
+    return [
+        f"- `{one.name}` (default `{one.default!r}`): {one.help}."
+        + (f" Allowed: {one.allowed}.\n" if one.allowed else "\n")
+        for one in own
+    ]
 
 
 def block() -> str:

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from datetime import date, time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedlaw_flwr.attacks import load_attack
 from fedlaw_flwr.attacks.options import AttackOptions
 from fedlaw_flwr.attacks.plan import AttackPlan
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.core.setting import Setting, check_settings, did_you_mean, setting, settings_of, wrong_values
 from fedlaw_flwr.core.simplex import Simplex, byzantine_count
@@ -32,7 +34,7 @@ STRATEGIES = ("fedlaw", *RULES)
 """What `strategy` allows: FedLAW (`variant` says in which way weights are learned) and every one-exchange rule."""
 
 
-class SettingsError(ValueError):
+class SettingsError(InputError):
     """One or more settings are wrong; the text has a line for each."""
 
 
@@ -68,7 +70,7 @@ class Settings(RuleOptions, WeightOptions, ServerOptions, RunOptions, TrainingOp
             self._check_strategy()
             self._check_data()
         except ValueError as error:
-            raise ValueError(_with_hyphens(str(error))) from None
+            raise InputError(_with_hyphens(str(error))) from None
         object.__setattr__(self, "_checked", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -102,45 +104,45 @@ class Settings(RuleOptions, WeightOptions, ServerOptions, RunOptions, TrainingOp
     def _check_strategy(self) -> None:
         if self.strategy == "fedlaw":
             if self.size_cap:
-                raise ValueError(f"size-cap={self.size_cap}: FedLAW learns its weights; only fedavg weighs by size")
+                raise InputError(f"size-cap={self.size_cap}: FedLAW learns its weights; only fedavg weighs by size")
             simplex = Simplex.for_federation(self.num_silos, self.max_byzantine, self.s, self.t)
             if self.s_start and not simplex.s <= self.s_start <= self.num_silos:
                 allowed = (
                     f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
                 )
-                raise ValueError(f"s-start={self.s_start}: {allowed}; 0 is off")
+                raise InputError(f"s-start={self.s_start}: {allowed}; 0 is off")
             check_start(self, simplex)
             if self.weight_rounds == 0 and self.refresh_every == 0:
-                raise ValueError(
+                raise InputError(
                     'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
                 )
         else:
             check(self.strategy, self.num_silos, self.rule_settings())
         check_together(self)
         if self.quorum > self.num_silos:
-            raise ValueError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
+            raise InputError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
 
     def _check_data(self) -> None:
         if (self.task == OWN) != bool(self.initial_model):
-            raise ValueError(
+            raise InputError(
                 f"task={self.task!r} and initial-model={self.initial_model!r}: the task 'own' begins from the file "
                 "that initial-model names, and no other task does"
             )
         if self.initial_model and not Path(self.initial_model).is_file():
-            raise ValueError(f"initial-model={self.initial_model!r}: there is no such file")
+            raise InputError(f"initial-model={self.initial_model!r}: there is no such file")
         if self.task == OWN and self.attack != "none":
-            raise ValueError(f"attack={self.attack!r}: a run never makes real silos attack; task='own' allows none")
+            raise InputError(f"attack={self.attack!r}: a run never makes real silos attack; task='own' allows none")
         for attack in set(self.attack_plan().attacks.values()):
             if load_attack(attack).needs_images and not TASKS[self.task].is_image:
                 images = ", ".join(name for name, entry in TASKS.items() if entry.is_image)
-                raise ValueError(f"attack={attack!r} needs a task with images ({images}), task={self.task!r} has none")
+                raise InputError(f"attack={attack!r} needs a task with images ({images}), task={self.task!r} has none")
         self.partition_plan()
         if self.task != OWN:
             TASKS[self.task].check_widths(widths_of(self.widths))
         if self.task != OWN and TASKS[self.task].needs_files and not self.data_dir:
-            raise ValueError(f"task={self.task!r} needs data-dir, the folder torchvision keeps its files in")
+            raise InputError(f"task={self.task!r} needs data-dir, the folder torchvision keeps its files in")
         if self.data_dir and not Path(self.data_dir).is_dir():
-            raise ValueError(f"data-dir={self.data_dir!r}: there is no such folder")
+            raise InputError(f"data-dir={self.data_dir!r}: there is no such folder")
 
     def rule_settings(self) -> RuleSettings:
         """The numbers of the one-exchange rules, 0 meaning the rule's own.
@@ -211,6 +213,37 @@ def renamed(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def without_effect(values: Mapping[str, Any]) -> list[str]:
+    """A sentence for each of these settings, given on purpose, that changes nothing beside the others given.
+
+    Args:
+        values: The settings a person gave, as `Settings.read` takes them.
+    """
+    named, _ = _by_name(current_names(values))
+    chosen = {one.name: named.get(one.name, one.default) for one in every_setting()}
+    attack, strategy, partition = chosen["attack"], chosen["strategy"], chosen["partition"]
+    idle: dict[str, str] = {}
+    if attack == "none":
+        reason = "attack='none', so nobody attacks; name an attack of `fedlaw list`"
+        idle |= dict.fromkeys(settings_of(AttackOptions).keys() - {"attack", "drills"}, reason)
+    elif isinstance(attack, str) and all(":" in part for part in attack.split(",")):
+        idle["byzantine"] = f"attack={attack!r} gives every share itself"
+    if strategy == "fedlaw":
+        idle |= dict.fromkeys(settings_of(RuleOptions), "strategy='fedlaw' learns its weights; this is another rule's")
+    elif strategy in RULES:
+        own = settings_of(WeightOptions).keys() - settings_of(RuleOptions).keys()
+        idle |= dict.fromkeys(own, f"only strategy='fedlaw' reads it, and strategy={strategy!r}")
+    if partition != "q-groups":
+        idle["q"] = f"partition={partition!r} does not read it"
+    if partition != "dirichlet":
+        idle["concentration"] = f"partition={partition!r} does not read it"
+    return [
+        f"{one.wire_name}={named[one.name]!r} has no effect: {idle[one.name]}"
+        for one in every_setting()
+        if one.name in named and one.name in idle and named[one.name] not in (0, "")
+    ]
+
+
 @lru_cache
 def _warn_once(sentence: str) -> None:
     """Warns in the log, once in a process: a study reads the same settings many times."""
@@ -218,17 +251,44 @@ def _warn_once(sentence: str) -> None:
 
 
 def parsed(pairs: Sequence[str]) -> dict[str, Any]:
-    """name=value arguments as settings, the value as TOML where it is TOML, else as the text it is."""
+    """name=value arguments as settings, the value as TOML where it is TOML, else as the text it is.
+
+    Beside TOML are taken: True and FALSE, .5 and 5., and text in typographic quotes. A date is the text it is: no
+    setting is one.
+
+    Raises:
+        InputError: For an argument without =, without a name, or with a name that was given before.
+    """
     values: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    formerly = {one.formerly: one.wire_name for one in every_setting() if one.formerly}
     for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"{pair!r}: a setting is written name=value")
-        try:
-            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[name.strip()] = text
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise InputError(f"{pair!r}: a setting is written name=value")
+        meant = name.replace("_", "-")
+        meant = formerly.get(meant, meant)
+        if meant in given:
+            raise InputError(f"{name} is given twice, {given[meant]!r} and {pair!r}: give it once")
+        given[meant] = pair
+        values[name] = _value(text)
     return values
+
+
+def _value(text: str) -> Any:
+    """What a value on the command line is."""
+    try:
+        found = tomllib.loads(f"value = {text}") if "\n" not in text else {}
+    except tomllib.TOMLDecodeError:
+        found = {}
+    if found.keys() == {"value"}:
+        return text if isinstance(found["value"], date | time) else found["value"]
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?(?:(?:0|[1-9]\d*)\.|\.\d+)(?:[eE][+-]?\d+)?", text):
+        return float(text)
+    quoted = re.fullmatch(r"[“„«](.*)[”“»]", text)
+    return quoted[1] if quoted else text
 
 
 def _by_name(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

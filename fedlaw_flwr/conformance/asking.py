@@ -13,7 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedlaw_flwr.protocol.text import single_line
+from fedlaw_flwr.protocol.text import cause
 
 SERVER, SILO = 1, 2
 """Node ids: under which the SuperLink speaks, and under which the client does."""
@@ -52,11 +52,11 @@ def _called(app: ClientApp, message: Message, context: Context, seconds: float) 
     except _Overdue:
         return None, f"it gave no answer within {seconds:g} s"
     except (Exception, SystemExit) as error:  # as Flower does: the silo failed
-        return None, f"it raised {type(error).__name__}: {single_line(error)}"
+        return None, f"it raised {type(error).__name__}: {cause(error)}"
     if not isinstance(reply, Message):
         return None, f"it returned {type(reply).__name__} where a Message is expected"
     if reply.has_error():
-        return None, f"it replied error {reply.error.code}: {single_line(reply.error.reason) or 'no reason given'}"
+        return None, f"it replied error {reply.error.code}: {cause(reply.error.reason or '') or 'no reason given'}"
     return reply, ""
 
 

@@ -15,6 +15,8 @@ _ROUNDING = 1e-4
 # So many more times is a client asked that does not repeat itself, to tell memory from chance.
 _ASKED = 6
 _LATE_ROUND = 1000
+# So many times as many epochs tell the chance of batches from noise that is added.
+_LONGER = 16
 
 
 def repeats(probe: Probe) -> Finding:
@@ -23,7 +25,7 @@ def repeats(probe: Probe) -> Finding:
     if again.same(probe.base):
         return ok("the same message gets the same reply, bit by bit")
     apart = difference(probe.base, again)
-    if apart <= _LARGE:
+    if apart <= _LARGE or _averages_out(probe):
         return note(
             f"the same message gets another reply, {apart:.2g} of its length away; take batches and dropout from a "
             "generator seeded by server-round and exchange, and the run can be repeated"
@@ -77,6 +79,23 @@ def rounds(probe: Probe) -> Finding:
             "the step is lr as the message names it, whatever the round"
         )
     return ok(f"round {_LATE_ROUND} moves as far as round 1 ({ratio:.3g} times)")
+
+
+def _averages_out(probe: Probe) -> bool:
+    """Whether it is the chance of small batches and dropout, of which more epochs leave less, near the step 0.
+
+    Of E epochs' independent draws 1 / sqrt(E) is left. Noise that is added to a reply grows with it. A client that
+    trains no longer where more epochs are asked for cannot be told, and is not blamed.
+    """
+    longer = {"local-epochs": _LONGER * probe.terms.local_epochs}
+    run = {key: _LONGER * value for key, value in probe.epochs.items()}
+    pairs = [[probe.gentle(*asked) for _ in range(2)] for asked in (({}, {}), (longer, run))]
+    short, long = ([reply for reply in pair if reply is not None] for pair in pairs)
+    if len(short) < 2 or len(long) < 2:
+        return False
+    before, after = difference(*short), difference(*long)
+    obeyed = max(reply.norm for reply in long) > 2 * max(reply.norm for reply in short)
+    return before <= _LARGE or not obeyed or after < 0.7 * before
 
 
 def difference(one: Reply, other: Reply) -> float:

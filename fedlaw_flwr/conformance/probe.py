@@ -116,9 +116,18 @@ class Probe:
         content = RecordDict({"arrays": ArrayRecord(), "config": config})
         return ask(self._app, content, self.context(), MessageType.QUERY, self.terms.seconds)
 
-    def context(self) -> Context:
-        """A context as a silo's own process makes it for the first message of a run."""
-        return Context(1, SILO, dict(self._node_config), RecordDict(), dict(self._run_config))
+    def context(self, run_config: Mapping[str, Any] | None = None) -> Context:
+        """A context as a silo's own process makes it for the first message of a run.
+
+        Args:
+            run_config: What differs from the run configuration given.
+        """
+        return Context(1, SILO, dict(self._node_config), RecordDict(), {**self._run_config, **(run_config or {})})
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """What the run configuration says of epochs, where Flower's examples read how long a silo trains."""
+        return {key: value for key, value in self._run_config.items() if "epoch" in key.lower() and type(value) is int}
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -169,14 +178,22 @@ class Probe:
         """Exchange 1 with a thousandth of lr: training that hardly leaves the model."""
         return self.reply(self.model, {"lr": self.terms.lr / 1000})
 
-    def gentle(self, config: Config = _AS_IN_EXCHANGE_1) -> Reply | None:
+    def gentle(
+        self, config: Config = _AS_IN_EXCHANGE_1, run_config: Mapping[str, Any] | None = None, shrunk: int = 1
+    ) -> Reply | None:
         """The reply to exchange 1 with a step so small that training hardly leaves the model.
 
         A thousandth of lr or, where the rounding of the model's dtype loses that, a hundredth, a tenth; None where it
         loses them all. Raises NoAnswer or gate.Rejected.
+
+        Args:
+            config: What differs from exchange 1 of round 1.
+            run_config: What differs from the run configuration given.
+            shrunk: By how much each of these steps is divided once more.
         """
         for divisor in (1000, 100, 10):
-            reply = self.reply(self.model, {**config, "lr": self.terms.lr / divisor})
+            lr = self.terms.lr / divisor / shrunk
+            reply = self.reply(self.model, {**config, "lr": lr}, self.context(run_config))
             if reply.norm > self.rounding:
                 return reply
         return None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
-from fedlaw_flwr.config.findings import Finding, ok, wrong
+from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.gate import Rejected
@@ -22,14 +22,21 @@ _REMEDIES = (
     ("finite", "its training diverged: lower lr, or look for missing values in the data"),
 )
 
+# What a client raises, and what its author can do about it.
+_CURES = (
+    ("Not all values are of valid type", "Flower's records take Python's own numbers alone: write float(loss)"),
+    ("BFloat16", "NumPy and Flower have no bfloat16: reply tensor.float(), and begin with a model in float32"),
+    ("it raised", "the error is the client's own: mend it in the function registered with @app.train()"),
+    ("it gave no answer within", "train for less time, or allow more (--seconds)"),
+)
+
 
 def answers(probe: Probe) -> Finding:
     """Whether exchange 1 is answered at all."""
-    if probe.first.failure:
-        return wrong(
-            f"exchange 1 is not answered: {probe.first.failure}; register a function with @app.train() that "
-            "returns Message(content, reply_to=message)"
-        )
+    if failure := probe.first.failure:
+        unregistered = "register a function with @app.train() that returns Message(content, reply_to=message)"
+        known = (cure for said, cure in _CURES if said in failure and "function registered" not in failure)
+        return wrong(f"exchange 1 is not answered: {failure}; {next(known, unregistered)}")
     return ok(f"exchange 1 is answered, in {probe.first.seconds:.2f} s")
 
 
@@ -117,13 +124,29 @@ def loss_only(probe: Probe) -> Finding:
     except (NoAnswer, Rejected) as reason:
         return wrong(f"reply=loss gets no usable loss: {reason}; reply the MetricRecord, with or without arrays")
     expected = probe.read_loss(probe.second)
-    if not math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-12):
+    if not _same(found, expected):
+        losses = [expected, *(probe.read_loss(probe.ask(probe.trial.arrays(), {"exchange": 2})) for _ in range(3))]
+        if not all(_same(loss, expected) for loss in losses):
+            return _among(found, losses)
         return wrong(
             f"reply=loss gets {found:.9g} and reply=update {expected:.9g} for the same message; take the loss the "
             "same way, or train and send all: arrays with reply=loss are right too"
         )
     sent = any(isinstance(record, ArrayRecord) for record in probe.content(answer).values())
     return ok(f"reply=loss gets the same loss, {'and the arrays, which is right too' if sent else 'without arrays'}")
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12)
+
+
+def _among(found: float, losses: list[float]) -> Finding:
+    """What the loss asked for alone tells where the same message never gets the same loss."""
+    spread = max(losses) - min(losses)
+    said = f"reply=loss gets {found:.6g}, and reply=update {min(losses):.6g} to {max(losses):.6g} for one message"
+    if min(losses) - 3 * spread <= found <= max(losses) + 3 * spread:
+        return note(f"{said}: the loss is drawn by chance; take it over all records, before training")
+    return wrong(f"{said}; take the loss the same way, or train and send all: arrays with reply=loss are right too")
 
 
 def _pass_gate(probe: Probe, content: RecordDict) -> None:

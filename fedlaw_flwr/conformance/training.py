@@ -1,16 +1,24 @@
 """Checks that what is replied is the trained weights, and that they were trained by plain SGD with the step lr."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
-from fedlaw_flwr.conformance.probe import NoAnswer, Probe, Reply
+from fedlaw_flwr.conformance.probe import Config, NoAnswer, Probe, Reply
 from fedlaw_flwr.protocol.gate import Rejected
 from fedlaw_flwr.protocol.layout import Model
 
 # Steps lr / 100 and lr / 1000 are where training is linear; shorter ones where it is not yet, longer ones where
 # float16 or a small lr loses what shorter ones do.
 _DIVISORS = (100, 10_000, 10, 1)
+# Twice the steps that move less than this many times as far were not taken.
+_OBEYED = 1.7
+# By so much more than twice does momentum of 0.9 move where an epoch has up to a hundred steps; and by so many times
+# what lies between the lengths of several replies.
+_EXCESS, _CHANCES = 0.1, 2
 # Fewer coordinates than this may be equally long by accident.
 _FEW = 8
 
@@ -67,28 +75,75 @@ def step(probe: Probe) -> Finding:
 
 
 def momentum(probe: Probe) -> Finding:
-    """Whether a second epoch moves as far as the first, one batch of all records each.
+    """Whether twice the steps move twice as far: two epochs against one, one batch of all records each.
 
-    With a step near 0 the gradient stays g: plain SGD moves lr g an epoch, momentum m adds m lr g in the second.
+    With a step near 0 the gradient stays g: plain SGD moves lr g a step, momentum m moves m lr g more in the second,
+    and the more the longer it goes on. A client that does not obey `local-epochs` is asked by its run configuration,
+    and one that takes its epochs from neither by batches of half its records.
     """
     try:
-        one, two = (probe.gentle({**_whole(probe), "local-epochs": epochs}) for epochs in (1, 2))
+        for way in _ways(probe):
+            if (found := _doubled(probe, way)) is not None:
+                return found
     except (NoAnswer, Rejected) as reason:
         return note(f"whether there is momentum cannot be told: {reason}, with one batch of all records")
-    if one is None or two is None:
+    return note(
+        "whether there is momentum cannot be told: local-epochs is not obeyed and batch-size neither, or the step "
+        "falls, or chance outweighs it; see that the optimiser is plain SGD (momentum=0)"
+    )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a client is asked for some steps, and for twice as many; what differs in the message, in the run config."""
+
+    words: str
+    once: Config
+    twice: Config
+    run_once: Config = field(default_factory=dict)
+    run_twice: Config = field(default_factory=dict)
+    remark: str = ""
+
+
+def _ways(probe: Probe) -> Iterator[_Way]:
+    """The ways in which a client may let itself be asked for twice the steps."""
+    whole = _whole(probe)
+    one, two = (dict[str, str | float | None](whole | {"local-epochs": epochs}) for epochs in (1, 2))
+    yield _Way("two epochs move {ratio:.3g} times as far as one", one, two)
+    if keys := list(probe.epochs):
+        run_one, run_two = (dict.fromkeys(keys, epochs) for epochs in (1, 2))
+        remark = f"; local-epochs is not obeyed, the epochs are those of the run configuration ({', '.join(keys)})"
+        yield _Way("two epochs move {ratio:.3g} times as far as one", one, one, run_one, run_two, remark)
+    half = {**one, "batch-size": -(-int(whole["batch-size"]) // 2)}
+    remark = "; local-epochs is not obeyed, so batches were halved"
+    yield _Way("two batches move {ratio:.3g} times as far as one", one, half, remark=remark)
+
+
+def _doubled(probe: Probe, way: _Way) -> Finding | None:
+    """What twice the steps tell of momentum; None where the client does not take twice as many when asked so."""
+    once, twice = probe.gentle(way.once, way.run_once), probe.gentle(way.twice, way.run_twice)
+    if once is None or twice is None:
         return note("whether there is momentum cannot be told: with one batch of all records it hardly moves")
-    ratio = two.norm / one.norm
-    if ratio > 2.2:
-        return wrong(
-            f"two epochs move {ratio:.3g} times as far as one: momentum, or a step that grows; use plain SGD "
-            "(momentum=0), whose displacement is lr times a gradient"
-        )
-    if ratio < 1.7:
-        return note(
-            f"two epochs move {ratio:.3g} times as far as one: local-epochs is not obeyed, the step falls, or training "
-            "is random (dropout)"
-        )
-    return ok(f"no momentum: two epochs move {ratio:.3g} times as far as one")
+    ratio = twice.norm / once.norm
+    if ratio < _OBEYED:
+        return None
+    others = [probe.gentle({**way.once, "server-round": number}, way.run_once) for number in (2, 3, 4)]
+    norms = [once.norm, *(reply.norm for reply in others if reply is not None)]
+    chance = (max(norms) - min(norms)) / once.norm  # of orders of batches, and dropout
+    said = way.words.format(ratio=ratio) + way.remark
+    if ratio - 2 <= max(_EXCESS, _CHANCES * chance):
+        return note(f"no momentum: {said}") if way.remark else ok(f"no momentum: {said}")
+    if _is_curvature(probe, way, ratio):
+        return ok(f"no momentum: {said}, less with a shorter step")
+    return wrong(
+        f"{said}: momentum, or a step that grows; use plain SGD (momentum=0), whose displacement is lr times a gradient"
+    )
+
+
+def _is_curvature(probe: Probe, way: _Way, ratio: float) -> bool:
+    """Whether the excess over 2 goes with the step, as that of a gradient that grows on the way, and momentum's not."""
+    once, twice = (probe.gentle(*asked, shrunk=10) for asked in ((way.once, way.run_once), (way.twice, way.run_twice)))
+    return once is not None and twice is not None and twice.norm / once.norm - 2 < (ratio - 2) / 2
 
 
 def adaptive(probe: Probe) -> Finding:
@@ -121,6 +176,12 @@ def descends(probe: Probe) -> Finding:
         if found < before:
             return ok(f"the loss falls where the reply goes, from {before:.6g} to {found:.6g}")
         rises.append(found - before)
+    again = probe.loss(probe.model, {"lr": lr / 1000})
+    if again != before and min(rises) <= 3 * abs(again - before):
+        return note(
+            f"whether the loss falls cannot be told: the model sent has a loss of {before:.6g} once and of {again:.6g} "
+            "another time; take it over all records, in evaluation mode, and it can be compared"
+        )
     if not any(rises):
         return wrong(f"the loss is {before:.6g} whatever model is sent; reply the loss at that model")
     return wrong(

@@ -22,7 +22,7 @@ def columns(rows: int, width: int) -> Iterator[slice]:
 
 
 def inner_products(rows: Floats, direction: Vector) -> Vector:
-    """D z: the inner product of every row with direction (d,), shape (m,)."""
+    """Delta z: the inner product of every row with direction (d,), shape (m,)."""
     result = np.zeros(rows.shape[0])
     for block in columns(*rows.shape):
         result += rows[:, block].astype(np.float64) @ direction[block]

@@ -18,6 +18,7 @@ EXTRAS = {
     "cryptography": "deploy",
     "prometheus_client": "deploy",
     "packaging": "deploy",
+    "idna": "deploy",
 }
 """Module to extra. A library that several extras bring has the one that most often lacks it."""
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.errors import InputError
 
 KINDS = ("q-groups", "dirichlet", "iid")
 # Beyond it a Dirichlet draw is iid to six digits; far beyond, the sum of its gammas overflows.
@@ -51,17 +52,17 @@ class Partition:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"partition={self.kind!r}: allowed are {', '.join(KINDS)}")
+            raise InputError(f"partition={self.kind!r}: allowed are {', '.join(KINDS)}")
         if not isinstance(self.num_silos, int) or self.num_silos < 1:
-            raise ValueError(f"num-silos={self.num_silos}: a whole number from 1 up is needed")
+            raise InputError(f"num-silos={self.num_silos}: a whole number from 1 up is needed")
         if not 0 <= self.q <= 1:
-            raise ValueError(f"q={self.q}: a probability in [0, 1] is needed")
+            raise InputError(f"q={self.q}: a probability in [0, 1] is needed")
         if not 0 < self.concentration <= _MOST_CONCENTRATED:
-            raise ValueError(
+            raise InputError(
                 f"concentration={self.concentration}: a number above 0 and at most {_MOST_CONCENTRATED:g} is needed"
             )
         if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed}: a whole number from 0 up is needed")
+            raise InputError(f"seed={self.seed}: a whole number from 0 up is needed")
 
     def num_groups(self, num_labels: int) -> int:
         """How many groups the silos form: one a label, or one a silo where there are fewer silos."""
@@ -75,12 +76,12 @@ class Partition:
         there are fewer examples than silos, or a label outside 0 .. num_labels - 1.
         """
         if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
-            raise ValueError(
+            raise InputError(
                 f"labels run from {labels.min()} to {labels.max()}: with {num_labels} labels, allowed are 0 to "
                 f"{num_labels - 1}"
             )
         if labels.size < self.num_silos:
-            raise ValueError(f"num-silos={self.num_silos}: only {labels.size} examples to deal, every silo needs one")
+            raise InputError(f"num-silos={self.num_silos}: only {labels.size} examples to deal, every silo needs one")
         rng = seeding.generator(self.seed, "partition")
         if self.kind == "q-groups":
             owner = self._by_groups(labels, num_labels, rng)
@@ -141,12 +142,12 @@ def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_labels
     larger one. Raises ValueError for another way or a count outside 0 .. num_silos.
     """
     if not 0 <= count <= num_silos:
-        raise ValueError(f"{count} attackers of {num_silos} silos: allowed are 0 to {num_silos}")
+        raise InputError(f"{count} attackers of {num_silos} silos: allowed are 0 to {num_silos}")
     rng = seeding.generator(seed, "attackers")
     if how == "random":
         return tuple(int(silo) for silo in rng.permutation(num_silos)[:count])
     if how != "groups":
-        raise ValueError(f"byzantine-chosen={how!r}: allowed are groups, random")
+        raise InputError(f"byzantine-chosen={how!r}: allowed are groups, random")
     groups = min(num_silos, num_labels)
     order = [silo for group in rng.permutation(groups) for silo in members(int(group), num_silos, groups)]
     return tuple(order[:count])

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from fedlaw_flwr.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -17,7 +19,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.warm_rounds < 0 or (self.warm_rounds and 0 <= self.weight_rounds <= self.warm_rounds):
-            raise ValueError(
+            raise InputError(
                 f"warm_rounds={self.warm_rounds}: of weight_rounds={self.weight_rounds} these are the first, with "
                 "equal weights, and one at least is left to learn them; 0 is off"
             )

@@ -12,11 +12,11 @@ _LARGEST = 1e30
 
 
 def score(w: Vector, inner: Vector, losses: Vector, alpha: float, beta: float) -> Vector:
-    """h = w + (beta / alpha) D z - beta f~ (FedLAW, Algorithm 2, in delta form), all of shape (m,).
+    """h = w + (beta / alpha) Delta z - beta f~ (FedLAW, Algorithm 2, in delta form), all of shape (m,).
 
-    inner: D z, the inner product of every silo's delta of exchange 1 with z = sum_i w_i delta~_i of exchange 2, so
-    that the m x m product D D~' is never formed; losses: f~, at the trial model; alpha: the silos' step; beta: the
-    step of the weights. With delta = alpha g this is w + alpha beta G' (G~ w) - beta f~.
+    inner: Delta z, the inner product of every silo's delta of exchange 1 with z = sum_i w_i delta~_i of exchange 2, so
+    that the m x m product Delta Delta~' is never formed; losses: f~, at the trial model; alpha: the silos' step;
+    beta: the step of the weights. With delta = alpha g this is w + alpha beta G' (G~ w) - beta f~.
     """
     return w + (beta / alpha) * inner - beta * losses
 

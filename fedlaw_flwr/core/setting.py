@@ -8,10 +8,13 @@ import dataclasses
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fedlaw_flwr.core.errors import InputError
 
 _T = TypeVar("_T")
 _KEY = "setting"
@@ -59,11 +62,11 @@ class Setting:
         """
         value = self._typed(value)
         if isinstance(value, str) and self.choices and value not in self.choices:
-            raise ValueError(f"allowed are {self.allowed}{did_you_mean(value, self.choices)}")
+            raise InputError(f"allowed are {self.allowed}{did_you_mean(value, self.choices)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             for words, holds in self._bounds:
                 if not holds(value):
-                    raise ValueError(f"it should be {words}")
+                    raise InputError(f"it should be {words}")
         return value if self._check is None else self._check(value)
 
     def _typed(self, value: Any) -> Any:
@@ -73,16 +76,16 @@ class Setting:
         if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
             value = value.item()  # a NumPy number
         if isinstance(value, bool) and bool not in expected:
-            raise ValueError(
-                f"{_either(expected)} is expected, not true or false" if str in expected else "a number is expected"
-            )
+            if str in expected:
+                raise InputError(f"{_either(expected)} is expected, not true or false{_how_to_write(value, expected)}")
+            raise InputError("a number is expected")
         if isinstance(value, float) and float in expected and not math.isfinite(value):
-            raise ValueError(self._expected("a finite number"))
+            raise InputError(self._expected("a finite number"))
         if isinstance(value, int) and not isinstance(value, bool) and float in expected and int not in expected:
             return float(value)
         if not isinstance(value, expected):
-            quoted = f"; as text write '\"{value}\"'" if expected == (str,) and isinstance(value, int | float) else ""
-            raise ValueError(f"{self._expected(_either(expected))}{quoted}")
+            how = "" if self.choices and str(value) not in self.choices else _how_to_write(value, expected)
+            raise InputError(f"{self._expected(_either(expected))}{how}")
         return value
 
     def _expected(self, noun: str) -> str:
@@ -179,7 +182,7 @@ def check_settings(instance: Any) -> None:
         try:
             object.__setattr__(instance, name, one.checked(value))
         except ValueError as error:
-            raise ValueError(f"{name}={value!r}: {error}") from None
+            raise InputError(f"{name}={value!r}: {error}") from None
 
 
 def wrong_values(owner: type, values: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
@@ -223,6 +226,45 @@ def did_you_mean(name: str, names: "tuple[str, ...] | list[str]") -> str:
     """`; did you mean 'beta'?` where one of the names is close to this one, else nothing."""
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _how_to_write(value: Any, expected: tuple[type, ...]) -> str:
+    """How a value of another type is written as one of these: `; as text write '"32"'`; empty where that is not clear.
+
+    The outer quotes are for the shell, which takes them away; Flower's --run-config and TOML want the inner ones.
+    """
+    if expected == (str,):
+        if isinstance(value, bool):
+            return f"; as text write '\"{str(value).lower()}\"'"
+        if isinstance(value, list | tuple):
+            return f"; as text write '\"{','.join(str(one) for one in value)}\"'"
+        return "" if isinstance(value, Mapping) else f"; as text write '\"{value}\"'"
+    if expected == (bool,):
+        meant = _MEANT.get(str(value).strip().lower())
+        return f"; write {meant}" if meant else ""
+    number = _number(value) if isinstance(value, str | float) else None
+    if number is None or (float not in expected and number != int(number)):
+        return ""
+    return f"; write {int(number) if number == int(number) and int in expected else number!r}"
+
+
+_MEANT = {
+    **dict.fromkeys(("true", "yes", "y", "on", "1", "1.0"), "true"),
+    **dict.fromkeys(("false", "no", "n", "off", "0", "0.0"), "false"),
+}
+
+
+def _number(value: str | float) -> float | None:
+    """The number a person means by a text such as 20%, 0,5, 007 or 1 000; None for what is none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    text = re.sub(r"[\s_']", "", value)
+    found = re.fullmatch(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)(%?)", text)
+    if not found or re.search(r",\d{3}$", found[1]):  # 1,000 may be one or a thousand
+        return None
+    number = float(found[1].replace(",", "."))
+    number = float(f"{number / 100:.12g}") if found[2] else number
+    return number if math.isfinite(number) else None
 
 
 def _bound(holds: Callable[[Any, float], bool], limit: float) -> Callable[[Any], bool]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.projection import check_simplex
 
 
@@ -13,13 +14,13 @@ def byzantine_count(max_byzantine: int | float, n: int) -> int:
     """
     if isinstance(max_byzantine, float):
         if not 0 <= max_byzantine < 0.5:
-            raise ValueError(f"max-byzantine={max_byzantine}: a fraction must be in [0, 0.5)")
+            raise InputError(f"max-byzantine={max_byzantine}: a fraction must be in [0, 0.5)")
         # 0.3 * 10 is 3.0000000000000004 somewhere: a hair above a whole number is that number.
         b = math.ceil(max_byzantine * n - 1e-9)
     else:
         b = max_byzantine
     if b < 0 or 2 * b + 2 > n:
-        raise ValueError(
+        raise InputError(
             f"max-byzantine={max_byzantine} of n={n} silos: 2b+2 <= n is needed, so at most {max(0, (n - 2) // 2)}"
         )
     return b
@@ -57,7 +58,7 @@ class Simplex:
         """s = n - b and t = default_cap(s), unless given (0 means not given). Raises ValueError if D(s, t) is empty."""
         b = byzantine_count(max_byzantine, n)
         if s > n:
-            raise ValueError(f"s={s}: more carriers than the n={n} silos there are")
+            raise InputError(f"s={s}: more carriers than the n={n} silos there are")
         s = s or n - b
         t = t or default_cap(s)
         check_simplex(n, s, t)

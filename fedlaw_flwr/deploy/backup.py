@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.deploy.folder import FederationFolder, make_folder
 
 DATABASE, REGISTERED, RUNS, STATE = "superlink.db", "registered.json", "runs", "state"
@@ -31,7 +32,7 @@ def copy_database(source: Path, target: Path) -> None:
     A copy of the file alone would lack what still stands in the -wal beside it. Raises ValueError where there is none.
     """
     if not source.exists():
-        raise ValueError(f"{source} is not there: this federation has never been up")
+        raise InputError(f"{source} is not there: this federation has never been up")
     with (
         closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True)) as old,
         closing(sqlite3.connect(target)) as new,
@@ -70,15 +71,15 @@ def read_backup(archive: Path, parts: Mapping[str, Path]) -> list[Path]:
             with tarfile.open(archive) as packed:
                 packed.extractall(place, filter="data")
         except tarfile.TarError as error:
-            raise ValueError(f"{archive} is no backup of a federation: {error}") from None
+            raise InputError(f"{archive} is no backup of a federation: {error}") from None
         inside = _files({name: Path(place) / name for name in parts})
         if DATABASE not in inside:
-            raise ValueError(f"{archive} is no backup of a federation: there is no {DATABASE} in it")
+            raise InputError(f"{archive} is no backup of a federation: there is no {DATABASE} in it")
         _check(inside[DATABASE])
         targets = {path: parts[name.partition("/")[0]] / name.partition("/")[2] for name, path in inside.items()}
         new = {path: target for path, target in targets.items() if not _is_there(path, target)}
         if (wal := parts[DATABASE].with_name(f"{DATABASE}-wal")).exists():
-            raise FileExistsError(f"{wal} is there, of another database: move it away; nothing was restored")
+            raise AlreadyThere(f"{wal} is there, of another database: move it away; nothing was restored")
         for path, target in new.items():
             make_folder(target.parent)
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -101,7 +102,7 @@ def _is_there(path: Path, target: Path) -> bool:
     if not target.exists():
         return False
     if not filecmp.cmp(path, target, shallow=False):
-        raise FileExistsError(f"{target} is there and differs: move it away first; nothing was restored")
+        raise AlreadyThere(f"{target} is there and differs: move it away first; nothing was restored")
     return True
 
 
@@ -112,7 +113,7 @@ def _check(database: Path) -> None:
     except sqlite3.DatabaseError as error:
         said = str(error)
     if said != "ok":
-        raise ValueError(f"the database in the backup is damaged: {said}")
+        raise InputError(f"the database in the backup is damaged: {said}")
 
 
 if __name__ == "__main__":  # DATABASE COPY: a copy as of one moment; so the SuperLink's container is asked

@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.certificates import fingerprint
 from fedlaw_flwr.deploy.compose import as_yaml, compose
 from fedlaw_flwr.deploy.federation import Federation
@@ -64,7 +65,7 @@ def write_bundle(federation: Federation, folder: FederationFolder, silo: str) ->
     """
     silos = {one.name: one for one in federation.silos}
     if silo not in silos:
-        raise ValueError(f"silo {silo!r}: federation.yaml names {', '.join(silos)}")
+        raise InputError(f"silo {silo!r}: federation.yaml names {', '.join(silos)}")
     public = folder.public_key(silo)
     known = f" (The operator already holds the key {fingerprint(public)}.)" if public.exists() else ""
     page = _PAGE.format(

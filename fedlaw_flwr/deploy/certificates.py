@@ -13,11 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedlaw_flwr.config.findings import Finding, ok, wrong
-from fedlaw_flwr.deploy.federation import Federation, is_address
+from fedlaw_flwr.core.errors import AlreadyThere, InputError, NotThere
+from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_new, write_private
+from fedlaw_flwr.deploy.hostname import is_address
 
 _CURVE = ec.SECP384R1()  # the curve Flower's node authentication takes
 _CA_YEARS, _SERVER_YEARS = 10, 1
+_DATE = "%Y-%m-%d %H:%M UTC"
 
 
 def make_authority(federation: Federation, folder: FederationFolder) -> bool:
@@ -30,7 +33,7 @@ def make_authority(federation: Federation, folder: FederationFolder) -> bool:
         return False
     for path in (folder.ca_key, folder.server_certificate):
         if path.exists():
-            raise FileExistsError(f"{path} is there without ca.crt: put ca.crt back, or move {path.name} away")
+            raise AlreadyThere(f"{path} is there without ca.crt: put ca.crt back, or move {path.name} away")
     key = ec.generate_private_key(_CURVE)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation.name} federation CA")])
     certificate = (
@@ -54,14 +57,14 @@ def make_server_certificate(federation: Federation, folder: FederationFolder) ->
     if len(present) == 2:
         return False
     if present:
-        raise FileExistsError(f"{present[0]} is there without its partner: put that back, or move this away")
+        raise AlreadyThere(f"{present[0]} is there without its partner: put that back, or move this away")
     if not folder.ca_key.exists():
         what = "is needed to sign the server's certificate: put it there, run this again, and take it away again"
-        raise FileNotFoundError(f"{folder.ca_key} {what}")
-    authority = x509.load_pem_x509_certificate(folder.ca_certificate.read_bytes())
+        raise NotThere(f"{folder.ca_key} {what}")
+    authority = load_certificate(folder.ca_certificate)
     ca_key = _load_private(folder.ca_key)
     if ca_key.public_key() != authority.public_key():
-        raise ValueError(f"{folder.ca_key} is not the key of ca.crt beside it: silos would not trust what it signs")
+        raise InputError(f"{folder.ca_key} is not the key of ca.crt beside it: silos would not trust what it signs")
     key = ec.generate_private_key(_CURVE)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, federation.superlink.host[:64])])
     names = [
@@ -86,9 +89,7 @@ def make_node_key(private: Path, public: Path) -> None:
     """A silo's key pair as Flower takes it: ECDSA P-384, OpenSSH format. FileExistsError if either file is there."""
     for path in (private, public):
         if path.exists():
-            raise FileExistsError(
-                f"{path} is there already; a silo's key is replaced by `fedlaw deploy rotate`, not here"
-            )
+            raise AlreadyThere(f"{path} is there already; a silo's key is replaced by `fedlaw deploy rotate`, not here")
     key = ec.generate_private_key(_CURVE)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
     write_private(private, key.private_bytes(encoding, form, serialization.NoEncryption()))
@@ -104,13 +105,13 @@ def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
     """The node key in this file. Raises ValueError for anything but an ECDSA P-384 public key in OpenSSH's format."""
     content = path.read_bytes()
     if b"PRIVATE KEY" in content:
-        raise ValueError(f"{path} is a private key: it must never leave its silo; send the .pub file")
+        raise InputError(f"{path} is a private key: it must never leave its silo; send the .pub file")
     try:
         key = serialization.load_ssh_public_key(content)
     except ValueError as error:
-        raise ValueError(f"{path} is no OpenSSH public key: {error}") from None
+        raise InputError(f"{path} is no OpenSSH public key: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ValueError(f"{path}: an ECDSA key on P-384 is needed, as `fedlaw join` makes it")
+        raise InputError(f"{path}: an ECDSA key on P-384 is needed, as `fedlaw join` makes it")
     return key
 
 
@@ -119,9 +120,9 @@ def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the last two: it has a passphrase
-        raise ValueError(f"{path} is no OpenSSH private key without a passphrase: {error}") from None
+        raise InputError(f"{path} is no OpenSSH private key without a passphrase: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ValueError(f"{path}: an ECDSA key on P-384 is needed, as `fedlaw join` makes it")
+        raise InputError(f"{path}: an ECDSA key on P-384 is needed, as `fedlaw join` makes it")
     return key
 
 
@@ -136,38 +137,93 @@ def public_fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def check_certificates(federation: Federation, folder: FederationFolder, now: datetime | None = None) -> list[Finding]:
-    """Whether the server's certificate is the CA's, holds every name, and is valid for a month and more."""
+def check_certificates(
+    federation: Federation, folder: FederationFolder, now: datetime | None = None, least_days: int = 30
+) -> list[Finding]:
+    """Whether the server's certificate is the CA's, holds every name, and is valid for so many days and more.
+
+    Args:
+        federation: Its names are what the certificate must hold.
+        folder: Where certificates and keys lie.
+        now: The time to look at; the machine's own by default.
+        least_days: A certificate that ends sooner is wrong.
+    """
     now = now or datetime.now(UTC)
     for path in (folder.ca_certificate, folder.server_certificate, folder.server_key):
         if not path.exists():
-            return [wrong(f"{path} is missing: `fedlaw deploy init` makes it")]
-    authority = x509.load_pem_x509_certificate(folder.ca_certificate.read_bytes())
-    server = x509.load_pem_x509_certificate(folder.server_certificate.read_bytes())
-    found = [_signed(server, authority, folder), _same_key(server, folder)]
-    held = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    names = {str(name.value) for name in held}
-    lacking = [name for name in federation.names if name not in names]
-    renew = "move server.crt and server.key away, put ca.key there and run `fedlaw deploy init` again"
+            return [wrong(f"{path} is missing: `fedlaw deploy init {folder.file}` makes it")]
+    try:
+        authority, server = load_certificate(folder.ca_certificate), load_certificate(folder.server_certificate)
+        found = [_signed(server, authority, folder), _same_key(server, folder)]
+    except ValueError as error:
+        return [wrong(str(error))]
+    names = _names_in(server)
+    lacking = [name for name in federation.names if name.lower() not in names]
+    renew = _renewal(folder)
     if lacking:
         found.append(wrong(f"the server's certificate does not hold {', '.join(lacking)}: {renew}"))
     else:
         found.append(ok(f"the server's certificate holds {', '.join(federation.names)}"))
-    renew_all = "move ca.* and server.* away, run `fedlaw deploy init`, and give every silo the new ca.crt"
-    return [*found, check_dates("CA", authority, renew_all, now), check_dates("server", server, renew, now)]
+    renew_all = (
+        f"move ca.* and server.* out of {folder.path}, run `fedlaw deploy init {folder.file}`, and give every silo the "
+        "new ca.crt"
+    )
+    dates = [("CA", authority, renew_all), ("server", server, renew)]
+    return [*found, *(check_dates(whose, which, what, now, least_days) for whose, which, what in dates)]
 
 
-def check_dates(whose: str, certificate: x509.Certificate, renew: str, now: datetime | None = None) -> Finding:
-    """Whether a certificate is valid for a month and more; `renew` is what to do where it is not."""
+def must_be_trusted(federation: Federation, folder: FederationFolder, now: datetime | None = None) -> None:
+    """Looks at the certificates before a server is started: what silos would refuse is said here.
+
+    A server whose certificate has ended starts all the same and answers nobody.
+
+    Raises:
+        InputError: A sentence for each thing that is wrong: which certificate, when it ends or begins, what renews it.
+    """
+    found = check_certificates(federation, folder, now, least_days=0)
+    if said := [finding.what for finding in found if finding.kind == "wrong"]:
+        raise InputError("\n".join(said))
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """The certificate in this file. Raises InputError, with its path, for a file that holds none."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is no certificate: {error}") from None
+
+
+def check_dates(
+    whose: str, certificate: x509.Certificate, renew: str, now: datetime | None = None, least_days: int = 30
+) -> Finding:
+    """Whether a certificate is valid for so many days and more; `renew` is what to do where it is not."""
     now = now or datetime.now(UTC)
-    left = int((certificate.not_valid_after_utc - now) / timedelta(days=1))
-    begun = certificate.not_valid_before_utc <= now
-    state = f"valid for {left} more days" if certificate.not_valid_after_utc >= now else f"expired {-left} days ago"
-    if not begun:
-        return wrong(f"the {whose}'s certificate is not valid yet: this machine's clock is behind")
-    if left < 30:
-        return wrong(f"the {whose}'s certificate is {state}: {renew}")
-    return ok(f"the {whose}'s certificate is {state}")
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    what = f"the {whose}'s certificate"
+    if now < begin:
+        clock = f"this machine's clock is behind, at {now:{_DATE}}, or it was made by one that is ahead: set the clock"
+        return wrong(f"{what} is not valid yet, but from {begin:{_DATE}} on: {clock}")
+    if now > end:
+        return wrong(f"{what} expired {(now - end).days} days ago, on {end:{_DATE}}: {renew}")
+    if (left := (end - now).days) < least_days:
+        return wrong(f"{what} is valid for {left} more days, until {end:{_DATE}}: {renew}")
+    return ok(f"{what} is valid for {left} more days")
+
+
+def _renewal(folder: FederationFolder) -> str:
+    """The commands that make the server a new certificate."""
+    key = "" if folder.ca_key.exists() else f"put ca.key back into {folder.path}, then "
+    away = f"mv {folder.server_certificate} {folder.server_key} ELSEWHERE/"
+    return f"to renew it, {key}`{away}` and `fedlaw deploy init {folder.file}`"
+
+
+def _names_in(server: x509.Certificate) -> set[str]:
+    """The names and addresses that the certificate holds, in lower case."""
+    try:
+        held = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {str(name.value).lower() for name in held}
 
 
 def _signed(server: x509.Certificate, authority: x509.Certificate, folder: FederationFolder) -> Finding:
@@ -221,7 +277,10 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _load_private(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the last two: it has a passphrase
+        raise InputError(f"{path} is no private key in PEM without a passphrase: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{path}: an ECDSA key is expected")
+        raise InputError(f"{path}: an ECDSA key is expected")
     return key

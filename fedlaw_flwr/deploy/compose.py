@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fedlaw_flwr.apps.shipped import server as shipped_server
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy import proxy
 from fedlaw_flwr.deploy.federation import Federation, Silo
 from fedlaw_flwr.silo.config import POLICY
@@ -42,7 +43,7 @@ def compose(
     names = list(known) if silos is None else list(silos)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"silo {unknown[0]!r}: the federation has {', '.join(known)}")
+        raise InputError(f"silo {unknown[0]!r}: the federation has {', '.join(known)}")
     chosen = [known[name] for name in names]
     services = _server(federation, names, folder) if server else {}
     networks = {"control": {"internal": True}, "public": {}, "metrics": {}} if server else {}
@@ -141,9 +142,9 @@ def _server(federation: Federation, silos: Sequence[str], folder: str) -> dict[s
 def _silo(federation: Federation, silo: Silo, place: str, folder: str, server: bool) -> dict[str, Service]:
     """The key with the way out, the shipped code with neither key nor data, the data with no network at all."""
     if silo.name == "server":
-        raise ValueError("silo 'server': server-app is a container of the server's; give the silo another name")
+        raise InputError("silo 'server': server-app is a container of the server's; give the silo another name")
     if silo.data_path and not PurePosixPath(silo.data_path).is_absolute():
-        raise ValueError(
+        raise InputError(
             f"{silo.name}: data-path={silo.data_path!r}: an absolute path is needed, to be mounted as it is"
         )
     image = federation.images.silo + ("-drill" if silo.attack else "")

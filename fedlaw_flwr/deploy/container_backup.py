@@ -5,6 +5,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, keys_and_certificates, read_backup, write_backup
 from fedlaw_flwr.deploy.containers import Containers, engine
 from fedlaw_flwr.deploy.preparation import render
@@ -34,7 +35,7 @@ def restore(containers: Containers, archive: Path) -> int:
     engine()
     volume = f"{containers.project}_state"
     if subprocess.run(["docker", "volume", "inspect", volume], capture_output=True, check=False).returncode == 0:
-        raise ValueError(f"the volume {volume} is there: `fedlaw deploy containers down --volumes` removes it")
+        raise InputError(f"the volume {volume} is there: `fedlaw deploy containers down --volumes` removes it")
     with tempfile.TemporaryDirectory() as place:
         parts = _parts(containers, Path(place))
         count = len(read_backup(archive, parts))

@@ -1,6 +1,7 @@
 """A whole federation as containers on this machine: images, keys, docker-compose, a run from start to end."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -9,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.apps.shipped.client import SOCKET
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
+from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.compose import USER
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
@@ -19,9 +23,15 @@ from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
 from fedlaw_flwr.events.folder import EVENTS, RunFailed
 from fedlaw_flwr.events.types import Event, OnEvent, RunEnded
+from fedlaw_flwr.protocol.text import last_sentence
+from fedlaw_flwr.simulation.processes import holder_of
 
+_PREFIX = re.compile(r"^[\w.-]+\s*\|\s?")
+"""What compose writes before each line of a container's log."""
 _CHECKOUT = Path(__file__).parents[2]
 _BEGIN, _SETTLE, _SILENCE = 180.0, 60.0, 20.0
+_LOADING, _LOOK = 3600.0, 2.0
+"""Seconds that a silo's own process may take to load its data, and between two looks at it."""
 
 
 class Containers:
@@ -52,7 +62,7 @@ class Containers:
         Raises ValueError where this is no checkout or no engine answers, RunFailed where a build fails.
         """
         if not (_CHECKOUT / "docker" / "Dockerfile.silo").exists():
-            raise ValueError(f"images are built from a checkout; {_CHECKOUT} has no docker/Dockerfile.silo")
+            raise InputError(f"images are built from a checkout; {_CHECKOUT} has no docker/Dockerfile.silo")
         engine()
         server, silo = self.federation.images.server, self.federation.images.silo
         for name, file, target in (
@@ -78,17 +88,77 @@ class Containers:
     def up(self) -> dict[str, str]:
         """Starts the server and the silos that are here, registers every key there is, waits for the silos here.
 
-        Run again, it starts what is not running and registers what has been accepted since. Returns how the SuperLink
-        sees each silo. Raises RunFailed where compose fails, TimeoutError where a silo that is here stays away.
+        A silo that is here is waited for until its node is online and its own process has loaded its data and listens.
+        Run again, it starts what is not running and registers what has been accepted since.
+
+        Returns:
+            How the SuperLink sees each silo.
+
+        Raises:
+            InputError: Where the server's certificates cannot be used, before anything is started.
+            RunFailed: Where compose fails, or a silo's own process ends, with the last sentence of its log.
+            TimeoutError: Where a silo that is here stays away.
         """
+        must_be_trusted(self.federation, self.folder)
         engine()
         self._make_readable()
         # What loads longest begins first; a node is started once its key is registered, else it is turned away.
         self.compose("up", "-d", "server-app", "proxy", "metrics", *(f"{name}-data" for name in self.here))
         self.register()
         self.compose("up", "-d")
+        self._wait_for_data()
         self.control().wait_online(self.here, _BEGIN)
         return self.control().silos()
+
+    def _wait_for_data(self) -> None:
+        """Returns when the own process of every silo that is here listens, as it does once its data are loaded."""
+        loading, failed = list(self.here), dict[str, str]()
+        deadline = time.monotonic() + _LOADING
+        while loading:
+            for name in list(loading):
+                status, has_ended, is_healthy = self._state(f"{name}-data")
+                if status == "running" and (is_healthy or self._listens(name)):
+                    loading.remove(name)
+                elif has_ended:
+                    loading.remove(name)
+                    failed[name] = self._said(f"{name}-data")
+            if loading and time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"still loading after {_LOADING:.0f} s: {', '.join(loading)}; "
+                    f"`docker compose logs {loading[0]}-data` in {self.folder.path} says how far it is"
+                )
+            if loading:
+                time.sleep(_LOOK)
+        if failed:
+            raise RunFailed(
+                "\n".join(
+                    f"{name}'s own process ends before it can answer: {said or 'it says nothing'}; "
+                    f"`docker compose logs {name}-data` in {self.folder.path} has the rest"
+                    for name, said in failed.items()
+                )
+            )
+
+    def _state(self, service: str) -> tuple[str, bool, bool]:
+        """A service's container: Docker's word for it, whether it has ended (started anew or not), whether healthy."""
+        container = self.compose("ps", "-a", "-q", service).stdout.strip()
+        form = "{{.State.Status}} {{.RestartCount}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
+        done = subprocess.run(
+            ["docker", "inspect", "--format", form, container], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RunFailed(f"the container of {service} cannot be looked at: {last_sentence(done.stderr)}")
+        status, restarts, *health = done.stdout.split()
+        return status, status not in ("running", "created") or restarts != "0", health == ["healthy"]
+
+    def _listens(self, silo: str) -> bool:
+        """The look of this container's own health check, which Docker itself takes twice a minute."""
+        look = ["grep", "-q", SOCKET, "/proc/net/unix"]
+        return self._compose("exec", "-T", f"{silo}-data", *look).returncode == 0
+
+    def _said(self, service: str) -> str:
+        """The last sentence of a service's log."""
+        lines = self._compose("logs", "--no-color", "--tail", "50", service).stdout.splitlines()
+        return last_sentence("\n".join(_PREFIX.sub("", line) for line in lines))
 
     def register(self) -> None:
         """Registers the public key of every silo that has sent one, unless it is registered already."""
@@ -116,6 +186,7 @@ class Containers:
 
         Raises RunFailed unless both Flower and the folder say that it completed.
         """
+        must_be_trusted(self.federation, self.folder)
         control = self.control()
         number = control.submit("/app", run_config(self.federation, changed))
         ended = ""
@@ -212,8 +283,12 @@ class Containers:
         """One command of docker-compose on this federation. Raises RunFailed with its last words if it fails."""
         done = self._compose(*arguments, said=said)
         if done.returncode:
-            words = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            raise RunFailed(f"docker-compose {' '.join(arguments[:3])}: {words[-1] if words else done.returncode}")
+            words = last_sentence(done.stderr or done.stdout) or str(done.returncode)
+            port = self.federation.superlink.port
+            taken = "port is already allocated" in words or "address already in use" in words
+            holder = holder_of(port) if taken and str(port) in words else ""
+            who = f"; port {port}, the server's, is held by {holder}" if holder else ""
+            raise RunFailed(f"docker-compose {' '.join(arguments[:3])}: {words}{who}")
         return done
 
     def _compose(self, *arguments: str, said: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -256,16 +331,16 @@ def compose_command() -> list[str]:
             return ["docker", "compose"]
     if shutil.which("docker-compose"):
         return ["docker-compose"]
-    raise ValueError("neither `docker compose` nor docker-compose is installed: it comes with Docker's engine")
+    raise InputError("neither `docker compose` nor docker-compose is installed: it comes with Docker's engine")
 
 
 def engine() -> str:
     """The version of the Docker engine. Raises ValueError, with what was said, where none answers."""
     if not shutil.which("docker"):
-        raise ValueError("no `docker` here: containers need a Docker engine; `fedlaw deploy local` does without")
+        raise InputError("no `docker` here: containers need a Docker engine; `fedlaw deploy local` does without")
     done = subprocess.run(
         ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ValueError(f"no Docker engine answers: {done.stderr.strip() or done.stdout.strip()}")
+        raise InputError(f"no Docker engine answers: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()

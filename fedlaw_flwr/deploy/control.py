@@ -1,7 +1,6 @@
 """The operator's end of a SuperLink, by Flower's CLI: register and list silos, submit a run, ask how it stands."""
 
 import json
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from fedlaw_flwr.events.folder import EVENTS, RunFailed, read_events
 from fedlaw_flwr.events.types import Event, RunEnded
+from fedlaw_flwr.protocol.text import last_sentence
 
 _PATIENCE, _POLL = 300.0, 0.5
 _PLAIN = " !#$%&()*+,-./:;<=>?@[]^_`{|}~"  # neither quotes nor a backslash
@@ -93,22 +93,27 @@ class Control:
         unfinished.replace(self._register)
 
     def _json(self, arguments: Sequence[str]) -> dict[str, Any]:
-        done = subprocess.run(
-            [*self._command, *arguments, "--format", "json"],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        what = f"flwr {' '.join(arguments[:2])}"
+        try:
+            done = subprocess.run(
+                [*self._command, *arguments, "--format", "json"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise ControlError(f"{what}: no answer within {_PATIENCE:.0f} s; does the SuperLink run?") from None
         begin = done.stdout.find("{")
         try:
             answer: dict[str, Any] = json.loads(done.stdout[begin:]) if begin >= 0 else {}
         except json.JSONDecodeError:
             answer = {}
         if done.returncode or not answer or answer.get("success") is False:
-            said = answer.get("error-message") or _last_line(done.stderr) or _last_line(done.stdout) or "nothing"
-            raise ControlError(f"flwr {' '.join(arguments[:2])}: {said}")
+            said = answer.get("error-message") or last_sentence(done.stderr) or last_sentence(done.stdout) or "nothing"
+            raise ControlError(f"{what}: {said}")
         return answer
 
 
@@ -151,9 +156,3 @@ def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PAT
                     raise
         else:
             time.sleep(_POLL)
-
-
-def _last_line(text: str) -> str:
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │╭╮╰╯─") for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    return lines[-1] if lines else ""

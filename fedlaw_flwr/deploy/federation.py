@@ -1,17 +1,18 @@
 """federation.yaml: who takes part, where the server is, what is run; checked whole before anything is made of it."""
 
 import importlib.metadata
-import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from fedlaw_flwr.attacks import ATTACKS
+from fedlaw_flwr.attacks.options import MISLABELLED
 from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError, Place
 from fedlaw_flwr.config.settings import Settings, SettingsError
+from fedlaw_flwr.deploy.hostname import host
 from fedlaw_flwr.records.task import SILO_TASKS, is_silo_task
 from fedlaw_flwr.silo.config import Name, SiloConfig
 from fedlaw_flwr.tasks import OWN, TASKS
@@ -27,18 +28,25 @@ _NOT_IN_RUN = {
 }
 
 
+Host = Annotated[str, AfterValidator(host)]
+"""A DNS name or an IP address, without a port, as a certificate spells it."""
+
+
 class SuperLink(BaseModel):
     """Where silos reach the server: one host and port, with every other name the certificate must hold."""
 
     model_config = FROM_FILE
 
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)] = 9443
-    also_known_as: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]] = []
+    also_known_as: list[Host] = []
 
 
 class Silo(BaseModel):
-    """One institution as the federation knows it. What it computes on is in its own silo.yaml; this is its start."""
+    """One institution as the federation knows it. What it computes on is in its own silo.yaml; this is its start.
+
+    mislabelled: a rehearsal gave its records wrong classes; only the verdict reads it.
+    """
 
     model_config = FROM_FILE
 
@@ -51,6 +59,7 @@ class Silo(BaseModel):
     cpus: Annotated[float, Field(gt=0)] = 1.0
     memory: Annotated[str, Field(pattern=r"^[1-9]\d*[mg]$")] = "2g"
     attack: str = ""
+    mislabelled: bool = False
     options: dict[str, str | int | float | bool] = {}
 
 
@@ -138,7 +147,8 @@ class Federation(BaseModel):
         raise KeyError(name)
 
     def _drills_setting(self) -> str:
-        return ",".join(f"{name}:{attack}" for name, attack in self.drills.items())
+        rehearsed = {silo.name: MISLABELLED for silo in self.silos if silo.mislabelled}
+        return ",".join(f"{name}:{attack}" for name, attack in {**rehearsed, **self.drills}.items())
 
     def _contradictions(self) -> list[tuple[Place, str]]:
         """What is wrong between values that are each well-formed."""
@@ -180,15 +190,6 @@ class Federation(BaseModel):
         if silo.attack and is_silo_task(task):
             return [("attack", f"attack={silo.attack!r}: a drill needs a public data set, {task!r} is the silo's own")]
         return []
-
-
-def is_address(name: str) -> bool:
-    """Whether this names a host by an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _blamed(sentence: str, run: Mapping[str, Any]) -> Place:

@@ -2,20 +2,26 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class FederationFolder:
-    """Paths under one folder. `private` writes keep others out and never overwrite what exists."""
+    """Paths under one folder. `private` writes keep others out and never overwrite what exists.
+
+    Attributes:
+        path: The folder.
+        file: The YAML file that describes the federation, for the commands that sentences name.
+    """
 
     path: Path
+    file: Path = field(default=Path("federation.yaml"), compare=False)
 
     @classmethod
     def beside(cls, federation_yaml: Path, name: str) -> "FederationFolder":
         """The folder of this federation: beside its YAML file, with its name."""
-        return cls((federation_yaml.parent / name).resolve())
+        return cls((federation_yaml.parent / name).resolve(), federation_yaml)
 
     @property
     def ca_certificate(self) -> Path:

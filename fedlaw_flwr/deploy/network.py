@@ -10,9 +10,18 @@ from pathlib import Path
 import httpx
 
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
-from fedlaw_flwr.deploy.federation import is_address
+from fedlaw_flwr.deploy.hostname import is_address
+from fedlaw_flwr.simulation.processes import holder_of
 
 _REACH = 5.0
+_EXPIRED, _NOT_YET, _OTHER_NAME, _OTHER_ADDRESS = 10, 9, 62, 64
+_OWN_BUT_REFUSED = {
+    _EXPIRED: "renew it (docs/how-to/deploy.md), or set the clock of this machine",
+    _NOT_YET: "the clock of this machine or of the one that made it is wrong",
+    _OTHER_NAME: "add the name to also-known-as in federation.yaml and renew it (docs/how-to/deploy.md)",
+    _OTHER_ADDRESS: "add the address to also-known-as in federation.yaml and renew it (docs/how-to/deploy.md)",
+}
+"""What OpenSSL finds wrong with a certificate that the federation's CA may have signed all the same; what to do."""
 
 
 def is_loopback(host: str) -> bool:
@@ -23,7 +32,10 @@ def is_loopback(host: str) -> bool:
 def server_port(address: str, port: int, authority: Path) -> Finding:
     """Whether the server can have this port of this machine: free, or taken by a server that this CA vouches for."""
     what = f"the server's port {port} on this machine"
-    return _port(address, port, what, "the server cannot start", lambda: _speaks_for("localhost", port, authority))
+    found = _port(address, port, what, "the server cannot start", lambda: _shown("localhost", port, authority)[0])
+    if found.kind == "wrong" and (refused := _shown("localhost", port, authority)[1]):
+        return wrong(f"{what} is held by a server whose certificate is refused: {refused}")
+    return found
 
 
 def metrics_port(port: int) -> Finding:
@@ -45,29 +57,36 @@ def _port(address: str, port: int, what: str, then: str, is_ours: Callable[[], b
                 return wrong(f"{what} cannot be had: {error.strerror}")
             if is_ours():
                 return ok(f"{what} is held by this federation")
-            return wrong(f"{what} is taken by another program: {then}")
+            who = f"; it is {holder}" if (holder := holder_of(port)) else ""
+            return wrong(f"{what} is taken by another program: {then}{who}")
     return ok(f"{what} is free")
 
 
-def _speaks_for(name: str, port: int, authority: Path) -> bool:
-    """Whether who listens on this machine shows a certificate of this CA for this name."""
+def _shown(name: str, port: int, authority: Path) -> tuple[bool, str]:
+    """Whether who listens on this machine shows a certificate of this CA for this name, and else why TLS refuses it.
+
+    The reason is "" where the certificate is another CA's, and where there is none.
+    """
     if not authority.exists():
-        return False
+        return False, ""
     trusted = ssl.create_default_context(cafile=str(authority))
     try:
         with (
             socket.create_connection(("127.0.0.1", port), _REACH) as plain,
             trusted.wrap_socket(plain, server_hostname=name),
         ):
-            return True
+            return True, ""
+    except ssl.SSLCertVerificationError as error:
+        mend = _OWN_BUT_REFUSED.get(error.verify_code)
+        return False, f"{error.verify_message}; {mend}" if mend else ""
     except OSError:  # of which ssl.SSLError is one
-        return False
+        return False, ""
 
 
 def _serves_metrics(port: int) -> bool:
     """Whether this is `fedlaw metrics`: it serves figures of its own and, before the first run, none at all."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=_REACH)
+        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=_REACH, trust_env=False)
     except httpx.HTTPError:
         return False
     figures = [line for line in answer.text.splitlines() if line and not line.startswith("#")]
@@ -89,6 +108,8 @@ def answers(host: str, port: int, authority: Path) -> list[Finding]:
         ):
             pass
     except ssl.SSLCertVerificationError as error:
+        if mend := _OWN_BUT_REFUSED.get(error.verify_code):
+            return [wrong(f"{host}:{port} shows a certificate that is refused: {error.verify_message}; {mend}")]
         return [wrong(f"{host}:{port} shows a certificate that is not this federation's: {error.verify_message}")]
     except ssl.SSLError as error:
         return [wrong(f"{host}:{port} does not speak TLS: {error.reason}")]
@@ -101,7 +122,7 @@ def _exposure(host: str, port: int, trusted: ssl.SSLContext) -> Finding:
     """Whether Flower's control interface answers here."""
     address = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     try:
-        with httpx.Client(base_url=address, verify=trusted, timeout=_REACH) as client:
+        with httpx.Client(base_url=address, verify=trusted, timeout=_REACH, trust_env=False) as client:
             hidden = client.post("/v1/control/list-runs").status_code in (403, 404)
     except httpx.HTTPError as error:
         return wrong(f"{address} breaks off: {type(error).__name__}")

@@ -4,19 +4,23 @@ import importlib.metadata
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.simplex import Simplex, byzantine_count
 from fedlaw_flwr.deploy.certificates import check_certificates, fingerprint, load_node_key, load_public_key
 from fedlaw_flwr.deploy.compose import METRICS_PORT, published_on
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.network import answers, metrics_port, server_port
+from fedlaw_flwr.protocol.model_findings import model_findings
 from fedlaw_flwr.rules import check
 from fedlaw_flwr.tasks import TASKS
+from fedlaw_flwr.tasks.initial import load_initial
 
 
 def inspect(federation: Federation, folder: FederationFolder, online: bool = True) -> list[Finding]:
@@ -26,6 +30,7 @@ def inspect(federation: Federation, folder: FederationFolder, online: bool = Tru
     """
     looks: list[Callable[[], list[Finding]]] = [
         lambda: [feasibility(federation)],
+        lambda: initial_model(federation),
         lambda: check_certificates(federation, folder),
         lambda: private_modes(folder),
         lambda: node_keys(federation, folder),
@@ -50,6 +55,21 @@ def feasibility(federation: Federation) -> Finding:
         return ok(f"{what}; {n - 2 * b - 2} may be absent before a round is skipped")
     check(settings.strategy, n, settings.rule_settings())
     return ok(f"{settings.strategy}: {n} silos, at most {b} Byzantine")
+
+
+def initial_model(federation: Federation) -> list[Finding]:
+    """What the server will do with the arrays of the file that `initial-model` names; nothing where none is named."""
+    settings = federation.settings()
+    if not settings.initial_model:
+        return []
+    from flwr.app import Array, ArrayRecord
+
+    try:
+        arrays = load_initial(Path(settings.initial_model)).arrays
+    except InputError as error:
+        return [wrong(str(error))]
+    found = model_findings(ArrayRecord({key: Array(value) for key, value in arrays.items()}), settings.buffers)
+    return [replace(finding, what=f"initial-model: {finding.what}") for finding in found]
 
 
 def private_modes(folder: FederationFolder) -> list[Finding]:
@@ -91,7 +111,7 @@ def ports(federation: Federation, folder: FederationFolder) -> list[Finding]:
     """Whether the ports that the server opens on its machine, this one, are free or held by the server itself."""
     metrics = os.environ.get("FEDLAW_METRICS_PORT") or str(METRICS_PORT)
     if not metrics.isdecimal() or not 0 < int(metrics) < 65536:
-        raise ValueError(f"FEDLAW_METRICS_PORT={metrics!r}: a port is expected, 1 to 65535")
+        raise InputError(f"FEDLAW_METRICS_PORT={metrics!r}: a port is expected, 1 to 65535")
     return [
         server_port(published_on(federation), federation.superlink.port, folder.ca_certificate),
         metrics_port(int(metrics)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.deploy.certificates import (
     load_public_key,
     make_authority,
@@ -77,16 +78,16 @@ def join(name: str, folder: Path) -> tuple[Path, Path]:
 def accept(federation: Federation, folder: FederationFolder, name: str, sent: Path) -> Path:
     """Takes the public key that a silo sent, after a look at it. Raises ValueError, FileExistsError for a second."""
     if name not in {silo.name for silo in federation.silos}:
-        raise ValueError(f"silo {name!r}: federation.yaml names {', '.join(silo.name for silo in federation.silos)}")
+        raise InputError(f"silo {name!r}: federation.yaml names {', '.join(silo.name for silo in federation.silos)}")
     key, place = load_public_key(sent), folder.public_key(name)
     for other in federation.silos:
         held = folder.public_key(other.name)
         if other.name != name and held.exists() and load_public_key(held) == key:
-            raise ValueError(f"{sent} is the key of {other.name} already: every silo makes its own")
+            raise InputError(f"{sent} is the key of {other.name} already: every silo makes its own")
     if place.exists():
         if load_public_key(place) == key:
             return place
-        raise FileExistsError(f"{name} has another key already; `fedlaw deploy rotate` replaces it")
+        raise AlreadyThere(f"{name} has another key already; `fedlaw deploy rotate` replaces it")
     write_new(place, public_key_line(key))
     return place
 
@@ -99,9 +100,9 @@ def rotate(federation: Federation, folder: FederationFolder, name: str, sent: Pa
     """
     public, private = folder.public_key(name), folder.private_key(name)
     if not public.exists():
-        raise ValueError(f"{name} has no key to replace; take its first one by `fedlaw deploy accept`")
+        raise InputError(f"{name} has no key to replace; take its first one by `fedlaw deploy accept`")
     if sent is None and not private.exists():
-        raise ValueError(f"{name} keeps its own private key: let it run `fedlaw join` again and pass the .pub it sends")
+        raise InputError(f"{name} keeps its own private key: let it run `fedlaw join` again and pass the .pub it sends")
     if sent is not None:
         load_public_key(sent)
     until = f"until-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"

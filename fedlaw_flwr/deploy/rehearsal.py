@@ -7,6 +7,7 @@ import pandas as pd
 import yaml
 
 from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.records.cells import Records
 from fedlaw_flwr.records.encoding import encode
 from fedlaw_flwr.records.options import read_options
@@ -29,20 +30,20 @@ def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int 
     mislabelled, FileExistsError where the folder is there already.
     """
     if config.task != "tabular":
-        raise ValueError(f"task={config.task!r}: only the records of a tabular silo can be dealt to several")
+        raise InputError(f"task={config.task!r}: only the records of a tabular silo can be dealt to several")
     most = (silos - 2) // 2
     if silos < 4 or not 0 <= mislabelled <= most:
-        raise ValueError(
+        raise InputError(
             f"{silos} silos, {mislabelled} of them mislabelled: at least 4 are needed, and 2 b + 2 for b mislabelled"
         )
     options = read_options(TabularOptions, "tabular", config.options)
     schema = read_schema(options.schema_file, config.data_path)
     records = options.with_class(options.records(config.data_path), schema.target.column)
     if len(records) < FEWEST * silos:
-        raise ValueError(f"{records.source}: {len(records)} records for {silos} silos; {FEWEST} each are needed")
+        raise InputError(f"{records.source}: {len(records)} records for {silos} silos; {FEWEST} each are needed")
     encode(schema, records)  # what is wrong in the data is said before anything is written
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already; remove it or name another --folder")
+        raise AlreadyThere(f"{folder} is there already; remove it or name another --folder")
     folder.mkdir(mode=0o700, parents=True)
     (folder / "schema.yaml").write_text(schema.written(), encoding="utf-8")
     frame, classes = _as_agreed(schema, records), schema.target.classes
@@ -60,7 +61,9 @@ def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int 
         place.mkdir(parents=True)
         part.to_csv(place / "records.csv", index=False, encoding="utf-8")
         own = {"schema": str((folder / "schema.yaml").resolve())}
-        named.append({"name": f"silo-{index}", "task": "tabular", "data-path": str(place.resolve()), "options": own})
+        silo: dict[str, object] = {"name": f"silo-{index}", "task": "tabular"}
+        silo |= {"data-path": str(place.resolve()), "options": own}
+        named.append({**silo, "mislabelled": True} if index >= silos - mislabelled else silo)
     save_model(folder / "initial.safetensors", "tabular", str(folder / "data" / "silo-0"), own, config.seed)
     told = ", ".join(f"silo-{index}" for index in range(silos - mislabelled, silos)) or "none"
     head = f"# A rehearsal of {config.name} with itself; mislabelled on purpose: {told}.\n"

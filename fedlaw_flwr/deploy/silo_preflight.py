@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from cryptography import x509
 
 from fedlaw_flwr.config.document import Document, DocumentError
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
-from fedlaw_flwr.deploy.certificates import check_dates, load_node_key, public_fingerprint
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.deploy.certificates import check_dates, load_certificate, load_node_key, public_fingerprint
 from fedlaw_flwr.deploy.compose import USER
+from fedlaw_flwr.deploy.hostname import host
 from fedlaw_flwr.deploy.network import answers
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.policy import Policy
@@ -80,9 +81,9 @@ def authority(folder: Path) -> Finding:
     if not path.exists():
         return wrong(f"{path} is missing: it comes with the bundle; without it the server cannot be known")
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except ValueError as error:
-        return wrong(f"{path} is no certificate: {error}")
+        certificate = load_certificate(path)
+    except InputError as error:
+        return wrong(str(error))
     return check_dates("CA", certificate, "ask the federation's operator for the new ca.crt")
 
 
@@ -126,10 +127,20 @@ def server_of(where: str, folder: Path) -> list[Finding]:
     """Whether the server answers at HOST:PORT with a certificate of this federation, and hides what it must."""
     if not where:
         return [note("no compose.yml here says where the server is: name it by --server HOST:PORT")]
-    host, _, port = where.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"server={where!r}: HOST:PORT is expected")
-    return answers(host.strip("[]"), int(port), folder / "ca.crt")
+    return answers(*_host_and_port(where), folder / "ca.crt")
+
+
+def _host_and_port(where: str) -> tuple[str, int]:
+    """HOST:PORT, the host of an IPv6 address in brackets. Raises InputError for anything else."""
+    name, _, port = where.rpartition(":")
+    if not name or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
+        raise InputError(f"server={where!r}: HOST:PORT is expected")
+    if ":" in name and not name.startswith("[") and "/" not in name:
+        raise InputError(f"server={where!r}: HOST:PORT is expected, an IPv6 address in brackets: [::1]:9443")
+    try:
+        return host(name[1:-1] if name.startswith("[") and name.endswith("]") else name), int(port)
+    except InputError as error:
+        raise InputError(f"server={where!r}: {error}") from None
 
 
 def _sent_to(folder: Path, name: str) -> str:

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.engines.in_process import CLIENT_APP_EXCEPTION, InProcessGrid
 from fedlaw_flwr.engines.stacked import train_together
 from fedlaw_flwr.tasks.base import Objective, Task
@@ -66,7 +67,7 @@ class BatchedGrid(InProcessGrid):
         self, silos: Silos, num_silos: int, run_config: Mapping[str, Any] | None = None, silos_per_batch: int = 64
     ) -> None:
         if silos_per_batch < 1:
-            raise ValueError(f"silos-per-batch={silos_per_batch}: a whole number from 1 up is needed")
+            raise InputError(f"silos-per-batch={silos_per_batch}: a whole number from 1 up is needed")
         super().__init__(silos.app, num_silos, run_config)
         self._silos, self._silos_per_batch = silos, silos_per_batch
         self._jobs: dict[str, Job | Exception] = {}  # by message id, of the batch now being answered

@@ -11,6 +11,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlaw_flwr.core.errors import InputError
+
 _SERVER = 1  # the node id under which Flower's SuperLink speaks
 CLIENT_APP_EXCEPTION = 2
 """Flower's code of an error reply for a ClientApp that failed."""
@@ -35,7 +37,7 @@ class InProcessGrid(Grid):
         node_configs: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         if node_configs is not None and len(node_configs) != num_silos:
-            raise ValueError(f"{len(node_configs)} node_configs for num_silos={num_silos}: one for each is expected")
+            raise InputError(f"{len(node_configs)} node_configs for num_silos={num_silos}: one for each is expected")
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 1, _SERVER
         self._app_of = (lambda partition: app) if isinstance(app, ClientApp) else app
         self._run = Run.create_empty(1)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.events.types import Event, OnEvent, RunEnded, from_dict
 
 EVENTS, SETTINGS, MODEL = "events.jsonl", "settings.json", "model.safetensors"
@@ -56,7 +57,7 @@ class RunFolder:
         path = Path(settings.run_dir).expanduser() if settings.run_dir else fresh_folder(Path("runs"), settings)
         path.mkdir(parents=True, exist_ok=True)
         if (path / EVENTS).exists():
-            raise FileExistsError(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
+            raise AlreadyThere(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
         (path / SETTINGS).write_text(json.dumps(settings.as_config(), indent=2) + "\n")
         _log.info("Run folder: %s", path.resolve())
         return cls(path.resolve(), on_event)
@@ -106,7 +107,10 @@ def unused(path: Path) -> Path:
 def read_events(path: Path) -> Iterator[Event]:
     """The events of a run folder, in order; a last line still being written and kinds not known here are left out."""
     text = (path / EVENTS).read_text(encoding="utf-8")
-    for line in text[: text.rfind("\n") + 1].splitlines():
-        event = from_dict(json.loads(line))
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
+        try:
+            event = from_dict(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path / EVENTS}:{number}: this line is no event of a run: {error}") from None
         if event is not None:
             yield event

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.core.errors import NotThere
 from fedlaw_flwr.events.folder import EVENTS, SETTINGS, read_events
 from fedlaw_flwr.events.types import (
     Evaluated,
@@ -57,7 +58,7 @@ class Run:
             FileNotFoundError: If the folder holds no run.
         """
         if not (folder / EVENTS).exists():
-            raise FileNotFoundError(f"{folder}: there is no run here ({EVENTS} is missing); name a run folder")
+            raise NotThere(f"{folder}: there is no run here ({EVENTS} is missing); name a run folder")
         run = cls.of(read_events(folder), folder.resolve().name)
         if run.settings or not (folder / SETTINGS).exists():
             return run
@@ -120,6 +121,16 @@ class Run:
         """Where the metrics were taken, in words."""
         return measured(self.evaluations[-1]) if self.evaluations else MEASURED[Evaluated]
 
+    @property
+    def learned(self) -> str:
+        """What is learned: the task or, where silos have data of their own, what they call it; "?" if nobody says."""
+        task = str(self.settings.get("task", "?"))
+        if task != OWN_TASK:
+            return task
+        started = next((event for event in self.events if isinstance(event, RunStarted)), None)
+        own = started.own_task if started else None
+        return f"{own}, from data of their own," if own else "from data of their own"
+
     # -- who is excluded ---------------------------------------------------------------------------------------
 
     @cached_property
@@ -139,7 +150,7 @@ class Run:
 
     @property
     def is_honesty_known(self) -> bool:
-        """Whether it is known who is honest: not where silos have data of their own."""
+        """Whether it is known who is honest: not where silos have data of their own, but for a rehearsal."""
         return knows_honest(self.settings)
 
     def excluded_in(self, round: int) -> frozenset[str]:
@@ -152,6 +163,14 @@ class Run:
             without = set(event.silos) - set(event.kept)
         return frozenset(without | self._rejected.get(round, set()))
 
+    def caught_in(self, round: int) -> frozenset[str]:
+        """Attackers that are excluded in a round."""
+        return self.excluded_in(round) & set(self.attackers)
+
+    def wrongly_excluded_in(self, round: int) -> frozenset[str]:
+        """Silos excluded in a round that are not known to attack. A node that never named its silo does not count."""
+        return self.excluded_in(round) - set(self.attackers) - set(self.nameless)
+
     @cached_property
     def excluded(self) -> frozenset[str]:
         """Who is excluded in the deciding round."""
@@ -159,13 +178,13 @@ class Run:
 
     @cached_property
     def caught(self) -> frozenset[str]:
-        """Attackers that are excluded."""
-        return self.excluded & set(self.attackers)
+        """Attackers that are excluded in the deciding round."""
+        return self.caught_in(self.deciding.round) if self.deciding else frozenset()
 
     @cached_property
     def wrongly_excluded(self) -> frozenset[str]:
-        """Excluded silos that are not known to attack; a node that never said which silo it is does not count."""
-        return self.excluded - set(self.attackers) - set(self.nameless)
+        """Silos excluded in the deciding round that are not known to attack."""
+        return self.wrongly_excluded_in(self.deciding.round) if self.deciding else frozenset()
 
     @cached_property
     def absent(self) -> frozenset[str]:
@@ -249,8 +268,11 @@ def measured(event: Evaluated | EvaluatedBySilos) -> str:
 
 
 def knows_honest(settings: Mapping[str, Any]) -> bool:
-    """Whether it is known who is honest in a run with these settings: not where silos have data of their own."""
-    return settings.get("task") != OWN_TASK
+    """Whether it is known who is honest in a run with these settings.
+
+    Not where silos have data of their own, unless it is a rehearsal, which names those it mislabelled as drills.
+    """
+    return settings.get("task") != OWN_TASK or bool(settings.get("drills"))
 
 
 def weight_on(attackers: Iterable[str], weights: Mapping[str, float]) -> float | None:

@@ -39,12 +39,14 @@ class RunStarted(Event):
     Attributes:
         settings: Every setting by its name, with hyphens.
         attackers: The attack of each Byzantine silo, by the silo's name; empty where nobody knows.
+        own_task: What the silos call their task, where they have data of their own.
         version: The version of the events.
     """
 
     kind = "run"
     settings: Mapping[str, Any]
     attackers: Mapping[str, str] = field(default_factory=dict)
+    own_task: str | None = None
     version: int = VERSION
 
 

@@ -6,6 +6,8 @@ Every file defines LEARNER (see `interface.Learner`) and is imported when it is 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlaw_flwr.core.errors import InputError
+
 if TYPE_CHECKING:
     from fedlaw_flwr.learners.interface import Learner
 
@@ -32,6 +34,6 @@ def load_learner(name: str) -> "Learner":
         ValueError: For another name; the text lists the names there are.
     """
     if name not in LEARNERS:
-        raise ValueError(f"variant={name!r}: allowed are {', '.join(LEARNERS)}")
+        raise InputError(f"variant={name!r}: allowed are {', '.join(LEARNERS)}")
     learner: Learner = import_module(f"fedlaw_flwr.learners.{name}").LEARNER
     return learner

@@ -1,4 +1,4 @@
-"""FedLAW with a smaller step in each weight round: beta / k in the k-th. Studied; it did not earn a setting."""
+"""FedLAW with a smaller step in each weight round: beta / k in the k-th. Studied here; not a default."""
 
 from dataclasses import replace
 

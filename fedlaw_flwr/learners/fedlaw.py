@@ -18,7 +18,7 @@ from fedlaw_flwr.learners.options import WeightOptions
 
 
 class GradientScore(Score):
-    """h = w + (beta / alpha) D z - beta f~ (FedLAW, Algorithm 2, in delta form)."""
+    """h = w + (beta / alpha) Delta z - beta f~ (FedLAW, Algorithm 2, in delta form)."""
 
     def __init__(self, beta: float) -> None:
         self.beta = beta
@@ -32,7 +32,7 @@ class GradientScore(Score):
 
 
 class DecayedScore(GradientScore):
-    """h = 1/g + y, with y <- decay y + (beta / alpha) D z - beta f~ for every silo (`ScoreHistory`)."""
+    """h = 1/g + y, with y <- decay y + (beta / alpha) Delta z - beta f~ for every silo (`ScoreHistory`)."""
 
     def __init__(self, beta: float, decay: float) -> None:
         super().__init__(beta)

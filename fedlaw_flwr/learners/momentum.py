@@ -1,4 +1,4 @@
-"""FedLAW with scores averaged over weight rounds: h_k <- 0.9 h_(k-1) + 0.1 h. Studied; it did not earn a setting."""
+"""FedLAW with scores averaged over weight rounds: h_k <- 0.9 h_(k-1) + 0.1 h. Studied here; not a default."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""FedLAW with every update's alignment at the median norm: length earns nothing. Studied; it did not earn a setting."""
+"""FedLAW with every update's alignment at the median norm: length earns nothing. Studied here; not a default."""
 
 from dataclasses import replace
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.schedule import Schedule
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import Simplex
@@ -14,7 +15,7 @@ CLIPS = ("rank", "none", "oracle")
 
 def _clip(value: Any) -> Any:
     if (isinstance(value, str) and value not in CLIPS) or (not isinstance(value, str) and not value > 0):
-        raise ValueError(f"allowed are {', '.join(CLIPS)}, or a norm above 0 in units of g")
+        raise InputError(f"allowed are {', '.join(CLIPS)}, or a norm above 0 in units of g")
     return value
 
 
@@ -22,7 +23,7 @@ def _loss_floor(value: Any) -> Any:
     if value is None:
         return "none"
     if isinstance(value, str) and value != "none":
-        raise ValueError("a finite number is expected, the least loss that is believed, or none")
+        raise InputError("a finite number is expected, the least loss that is believed, or none")
     return value
 
 
@@ -119,12 +120,12 @@ def check_together(options: WeightOptions) -> None:
     """
     options.schedule()
     if options.s_start and options.weight_rounds - options.warm_rounds < 2:
-        raise ValueError(
+        raise InputError(
             f"s_start={options.s_start}, weight_rounds={options.weight_rounds}: s is lowered over the weight rounds, "
             "2 or more"
         )
     if options.score_decay and options.variant == "bsum":
-        raise ValueError(
+        raise InputError(
             f"score_decay={options.score_decay}: variant='bsum' goes by the losses of one round alone; leave "
             "score_decay at 0"
         )
@@ -137,7 +138,7 @@ def check_start(options: WeightOptions, simplex: Simplex) -> None:
         ValueError: If s_start lies outside s to n.
     """
     if options.s_start and not simplex.s <= options.s_start <= simplex.n:
-        raise ValueError(
+        raise InputError(
             f"s_start={options.s_start}: with n={simplex.n} silos and s={simplex.s}, allowed are {simplex.s} to "
             f"{simplex.n}; 0 is off"
         )

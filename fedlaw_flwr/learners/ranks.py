@@ -1,4 +1,4 @@
-"""FedLAW with losses replaced by their ranks. Studied; it did not earn a setting."""
+"""FedLAW with losses replaced by their ranks. Studied here; not a default."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""FedLAW that learns from equal weights after a conflict. Studied; it did not earn a setting."""
+"""FedLAW that learns from equal weights after a conflict. Studied here; not a default."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""FedLAW with weights frozen once the same silos carried weight for 3 rounds. Studied; it did not earn a setting."""
+"""FedLAW with weights frozen once the same silos carried weight for 3 rounds. Studied here; not a default."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace

@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 from fedlaw_flwr.protocol.gate import Rejected
 from fedlaw_flwr.protocol.retry import OUTAGE, retried
 from fedlaw_flwr.protocol.roster import Silo
-from fedlaw_flwr.protocol.text import single_line
+from fedlaw_flwr.protocol.text import cause
 
 _log = logging.getLogger("flwr")
-_LONGEST_REASON = 160  # characters of what a silo says of itself that get into the log
+_LONGEST_REASON = 180  # characters of what a silo says of itself that get into the log
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 # A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
 _STALL = 5.0
@@ -153,7 +153,7 @@ def _push(
 def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None], outcome: Outcome) -> None:
     try:
         if message.has_error():
-            reason = single_line(message.error.reason or "no reason", _LONGEST_REASON)
+            reason = cause(message.error.reason or "no reason", _LONGEST_REASON)
             outcome.silent[ask.silo] = f"error {message.error.code}: {reason}"
             return
         outcome.bytes_up += payload_bytes(message.content)
@@ -162,7 +162,7 @@ def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None]
         outcome.rejected[ask.silo] = str(refusal)
     except Exception as error:  # decoding happens inside the gate: what it raises is the sender's fault
         outcome.rejected[ask.silo] = (
-            f"its reply cannot be used ({type(error).__name__}: {single_line(error, _LONGEST_REASON)})"
+            f"its reply cannot be used ({type(error).__name__}: {cause(error, _LONGEST_REASON)})"
         )
     else:
         outcome.answered.append(ask.silo)

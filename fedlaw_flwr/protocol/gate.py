@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedlaw_flwr.core import blocks
 from fedlaw_flwr.protocol.layout import Layout, Model, Slot
+from fedlaw_flwr.protocol.text import single_line
 
 NUM_EXAMPLES = "num-examples"
 """Under which a reply's metrics have the number of examples that a silo claims, as Flower's own strategies read it."""
@@ -19,6 +20,9 @@ NUM_EXAMPLES = "num-examples"
 _HEADER = 4096
 _SHOWN = 60
 _LONGEST_DESCRIPTION = 2**16
+_MOST_ALARMS, _LONGEST_ALARM = 20, 200
+# What wrappers of PyTorch modules put before every key of a state dict.
+_WRAPPERS = {"_orig_mod.": "torch.compile", "module.": "DataParallel", "_module.": "Opacus"}
 # No loss of any use is larger, and scores made of such losses stay finite.
 _LARGEST_LOSS = 1e30
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord)
@@ -87,6 +91,15 @@ def read_description(content: RecordDict) -> dict[str, str] | None:
     return None
 
 
+def read_alarms(content: RecordDict) -> list[str]:
+    """What a silo says is odd about its data: the texts under `alarms`, one line each, 20 at most; a claim like any."""
+    for record in content.values():
+        found = record.get("alarms") if isinstance(record, ConfigRecord) else None
+        if isinstance(found, list):
+            return [single_line(text, _LONGEST_ALARM) for text in found[:_MOST_ALARMS] if isinstance(text, str)]
+    return []
+
+
 def read_claim(content: RecordDict) -> int | None:
     """The partition a silo says it is, in simulation; None if it says nothing usable. A claim, never a credential."""
     for record in content.values():
@@ -140,9 +153,38 @@ def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
     expected = {slot.key for slot in layout.slots}
     missing, extra = expected - set(arrays), set(arrays) - expected
     if missing:
-        raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are)")
+        wrapped = _about_a_wrapper(set(arrays), expected)
+        raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are){wrapped}")
     if extra:
         raise Rejected(f"array {sorted(extra)[0][:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
+
+
+def _about_a_wrapper(sent: set[str], expected: set[str]) -> str:
+    """What to do where one side's keys are the other's behind the prefix of a wrapper; empty where they are not."""
+    if (prefix := _prefix(sent, expected)) is not None:
+        return (
+            f": the keys sent begin with {prefix!r}, as {_wrappers(prefix)} has them; send model.{prefix}state_dict()"
+        )
+    if (prefix := _prefix(expected, sent)) is not None:
+        made = f"make the initial model of model.{prefix}state_dict()"
+        return f": the server's own keys begin with {prefix!r}, as {_wrappers(prefix)} has them; {made}"
+    return ""
+
+
+def _prefix(names: set[str], others: set[str]) -> str | None:
+    """The prefix of one or more wrappers without which the names are the others; None where there is none."""
+    prefix = ""
+    if len(names) != len(others):
+        return None
+    for _ in _WRAPPERS:  # nobody wraps deeper, and a hostile key may go on for ever
+        prefix += next((w for w in _WRAPPERS if all(name.startswith(prefix + w) for name in names)), "")
+        if prefix and {name.removeprefix(prefix) for name in names} == others:
+            return prefix
+    return None
+
+
+def _wrappers(prefix: str) -> str:
+    return " and ".join(_WRAPPERS[f"{part}."] for part in prefix.split(".")[:-1])
 
 
 def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:

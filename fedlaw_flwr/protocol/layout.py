@@ -7,6 +7,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import InputError
+
 # PyTorch's names of batch-norm statistics; they are no parameters, and a distance that counts them is no distance.
 BATCH_NORM = r"(^|\.)(running_mean|running_var|num_batches_tracked)$"
 _VARIANCE = re.compile(r"(^|\.)running_var$")
@@ -88,7 +90,7 @@ class Layout:
         try:
             pattern = re.compile(buffers) if buffers else None
         except re.error as error:
-            raise ValueError(f"buffers={buffers!r} is no regular expression: {error}") from error
+            raise InputError(f"buffers={buffers!r} is no regular expression: {error}") from error
         found = []
         for key, array in arrays.items():
             dtype = _dtype(key, array)
@@ -99,7 +101,7 @@ class Layout:
         wide = any(
             dtype.itemsize > (8 if dtype.kind == "c" else 4) for *_, dtype, kind, _ in found if kind == "parameter"
         )
-        row = np.dtype(np.float64 if wide else np.float32)
+        row: np.dtype[np.floating] = np.dtype(np.float64) if wide else np.dtype(np.float32)
         slots, ends = [], {"parameter": 0, "buffer": 0, "fixed": 0}
         for key, array, dtype, kind, size in found:
             is_finite = kind == "fixed" or _is_finite(array, row)
@@ -110,7 +112,7 @@ class Layout:
         if not ends["parameter"]:
             wild = ", ".join(slot.key for slot in slots if not slot.is_finite)
             why = f" ({wild}: not all values are finite)" if wild else ""
-            raise ValueError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
+            raise InputError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
         return cls(tuple(slots), row)
 
     @property
@@ -194,7 +196,7 @@ def _dtype(key: str, array: Array) -> np.dtype[np.generic]:
         dtype.newbyteorder("=") in _LEARNED or dtype.kind in "biu" or dtype.kind in _TEXT_OR_TIME
     ):
         return dtype
-    raise ValueError(
+    raise InputError(
         f"array {key!r} is {array.dtype[:_SHOWN]}: float16, float32, float64, complex64 or complex128 is expected of "
         "what is learned; convert the model, for instance with model.float()"
     )

@@ -60,8 +60,8 @@ def not_learned(layout: Layout, arrays: ArrayRecord) -> Iterator[str]:
         )
     if masks := [slot for slot in wild if slot not in broken]:
         yield (
-            f"{_keys(masks)}: some values are infinite, as in an attention mask, or beyond {layout.dtype}, so the array "
-            "is not learned and stays as the server has it; Flower's FedAvg would average it"
+            f"{_keys(masks)}: some values are infinite, as in an attention mask, or beyond {layout.dtype}, so the "
+            "array is not learned and stays as the server has it; Flower's FedAvg would average it"
         )
     if whole := [slot for slot in fixed if slot.is_finite]:
         kinds = ", ".join(sorted({str(slot.dtype) for slot in whole}))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from fedlaw_flwr.config.document import Document, DocumentError
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.matching import alike, resemblance, resemblances
 from fedlaw_flwr.records.schema import Categorical, Number, Numeric, Schema, Strict, Text, as_yaml, distinct, is_text
 
@@ -101,7 +102,7 @@ def summarise(schema: Schema, records: "Records", least: int = LEAST_RECORDS) ->
     from fedlaw_flwr.records.suspicions import look
 
     if len(records) < least:
-        raise ValueError(f"{records.source}: {len(records)} records; from fewer than {least} no summary is given")
+        raise InputError(f"{records.source}: {len(records)} records; from fewer than {least} no summary is given")
     check_columns(schema, records)
     mostly: dict[str, Literal["missing", "constant"]] = {}
     for suspicion in look(schema, records):
@@ -140,7 +141,7 @@ def agree(schema: Schema, summaries: Mapping[str, SiloSummary], max_byzantine: i
     """
     b = max_byzantine
     if b < 0 or len(summaries) < 2 * b + 1:
-        raise ValueError(
+        raise InputError(
             f"max-byzantine={b}: it must be at least 0, and 2b + 1 = {2 * b + 1} summaries are needed; "
             f"there are {len(summaries)}"
         )
@@ -179,7 +180,7 @@ def agree(schema: Schema, summaries: Mapping[str, SiloSummary], max_byzantine: i
         notes += _apart(texts.column, values, {source: own.values for source, own in named.items()})
         notes += _mostly(texts.column, {source: own.mostly for source, own in named.items()})
     if wrong:
-        raise ValueError("\n".join(wrong))
+        raise InputError("\n".join(wrong))
     return Agreement(
         schema.model_copy(update={"numeric": tuple(numeric), "categorical": tuple(categorical)}), tuple(notes)
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.matching import in_agreed_spelling, resemblance, shown
 from fedlaw_flwr.records.spelling import as_numbers, clean, number, spell
 
@@ -51,9 +52,9 @@ class Records:
         if twice:
             written = {name for name in given if clean(name) == twice[0]}
             how = ", written in ways that look alike" if len(written) > 1 else ""
-            raise ValueError(f"{self.source}: column {twice[0]!r} is there twice{how}; rename one of them")
+            raise InputError(f"{self.source}: column {twice[0]!r} is there twice{how}; rename one of them")
         if len(self.frame) == 0:
-            raise ValueError(f"{self.source}: there is no record in it")
+            raise InputError(f"{self.source}: there is no record in it")
         frame = self.frame.set_axis(names, axis=1)
         if "" in names:
             places = [place for place, name in enumerate(names) if not name]
@@ -103,7 +104,7 @@ class Records:
         if kept.all():
             return self
         if not kept.any():
-            raise ValueError(f"{self.source}: column {column!r} has no value in any record")
+            raise InputError(f"{self.source}: column {column!r} has no value in any record")
         numbers = np.arange(1, len(self) + 1) if self.rows is None else self.rows
         return Records(self.source, self.frame[kept], self.decimal, self.missing, numbers[kept], self.unnamed)
 
@@ -130,7 +131,7 @@ class Records:
         """The column's cells (m,), NaN where there is no value. Raises ValueError for the first that is no number."""
         values, bad = self.parsed(column)
         if len(bad):
-            cells = self.frame[column].tolist()
+            cells = self._cells(column)
             raise self._no_number(column, bad, [_said(cells[row]) for row in bad], "a number")
         beyond = np.flatnonzero(np.abs(values) > _LARGEST)
         if len(beyond):
@@ -185,8 +186,9 @@ class Records:
         cells = self.frame[column]
         if short := _short(cells.dtype):
             return [None if cell != cell else float(str(cell)) for cell in cells.to_numpy(dtype=short, na_value=np.nan)]
-        found: list[Any] = cells.tolist()
-        return found
+        if isinstance(cells.dtype, pd.ArrowDtype):
+            return list(cells.array.__arrow_array__().to_pylist())  # pandas makes the same objects one by one
+        return list(cells.tolist())
 
     def _spelled(self, column: str) -> NDArray[np.object_]:
         """The column's cells (m,), each by itself in its one spelling, None where there is no value."""
@@ -200,7 +202,7 @@ class Records:
                         text = spell(cell)
                     except TypeError as error:
                         where = f"{self.source}: column {column!r} row {self.number_of(row)}"
-                        raise ValueError(f"{where} holds {error}; a text, a number or a date is expected") from None
+                        raise InputError(f"{where} holds {error}; a text, a number or a date is expected") from None
                     if text in marks or (
                         numeric and text is not None and as_numbers([text], self.decimal).get(text) in numeric
                     ):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.agreement import LEAST_NAMED, frequent
 from fedlaw_flwr.records.cells import Records, listed
 from fedlaw_flwr.records.encoding import refuse_unlabelled
@@ -15,7 +16,7 @@ from fedlaw_flwr.records.identity import names_people, says_who
 from fedlaw_flwr.records.matching import SURE, SYNONYM, alike, resemblance, sex, shown, truth
 from fedlaw_flwr.records.schema import Categorical, Numeric, Schema, Target, is_text
 from fedlaw_flwr.records.spelling import clean
-from fedlaw_flwr.records.suspicions import by_count
+from fedlaw_flwr.records.suspicions import by_count, rounded
 
 # Whole numbers of so few kinds are codes (0 and 1, grades), not measures; texts of more are no categories.
 _CODES, _CATEGORIES, _CLASSES = 10, 50, 100
@@ -48,7 +49,7 @@ def draft(records: Records, target: str) -> Draft:
     """
     target = clean(target)
     if not records.has(target):
-        raise ValueError(records.absent(target))
+        raise InputError(records.absent(target))
     schema_target = Target(column=target, classes=_classes(records, target))
     numeric, categorical = [], []
     notes = [f"{schema_target.classes[1]!r} is the positive class; swap the two if it is not"]
@@ -79,7 +80,7 @@ def draft(records: Records, target: str) -> Draft:
             notes.append(f"column {name!r} is left out: {found}")
     schema = Schema(target=schema_target, numeric=tuple(numeric), categorical=tuple(categorical))
     if not schema.columns:
-        raise ValueError(f"{records.source}: there is no column to learn from; " + "; ".join(notes))
+        raise InputError(f"{records.source}: there is no column to learn from; " + "; ".join(notes))
     return Draft(schema, tuple(notes))
 
 
@@ -88,13 +89,13 @@ def _classes(records: Records, target: str) -> tuple[str, ...]:
     classes = sorted({text for text in texts if text is not None})
     refuse_unlabelled(target, records, texts)
     if not 2 <= len(classes) <= _CLASSES:
-        raise ValueError(
+        raise InputError(
             f"{records.source}: column {target!r} has {len(classes)} different values; "
             f"2 to {_CLASSES} classes are expected"
         )
     odd = [text for text in classes if not is_text(text)]
     if odd:
-        raise ValueError(
+        raise InputError(
             f"{records.source}: column {target!r} has {listed(odd)}: a class has at most 200 characters, all printable"
         )
     return tuple(classes)
@@ -185,6 +186,8 @@ def _kind(records: Records, name: str, counts: Counter[str]) -> str:
         return f"its name says that it is {why}; who knows better writes it into the draft"
     if number and not (whole and code):
         return "numeric"
+    if lost := rounded(counts):
+        return lost
     if len(bad) and (spoiled := _spoiled(records, name, counts, values, bad)):
         return spoiled
     if zeros and len(counts) > _CATEGORIES:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.cells import Records
 from fedlaw_flwr.records.matching import alike, resemblances, shown
 from fedlaw_flwr.records.schema import Categorical, Numeric, Schema
@@ -33,7 +34,7 @@ def encode(schema: Schema, records: Records) -> Examples:
         except ValueError as error:
             wrong.append(str(error))
     if wrong:
-        raise ValueError("\n".join(wrong))
+        raise InputError("\n".join(wrong))
     return Examples(torch.from_numpy(np.concatenate(blocks, axis=1)), torch.from_numpy(targets))
 
 
@@ -46,7 +47,7 @@ def check_columns(schema: Schema, records: Records) -> None:
     except ValueError as error:
         wrong.append(str(error))
     if wrong:
-        raise ValueError("\n".join(wrong))
+        raise InputError("\n".join(wrong))
 
 
 def refuse_unlabelled(column: str, records: Records, texts: NDArray[np.object_]) -> None:
@@ -55,7 +56,7 @@ def refuse_unlabelled(column: str, records: Records, texts: NDArray[np.object_])
     if len(empty):
         where = f"{records.source}: column {column!r} has no value in {records.named(empty)}"
         option = f"the option unlabelled=leave-out leaves out these {len(empty)} of {len(records)}"
-        raise ValueError(
+        raise InputError(
             f"{where}; of a record without its class nothing can be learned: {option} (in a shell -o "
             "unlabelled=leave-out)"
         )
@@ -70,18 +71,18 @@ def _targets(schema: Schema, records: Records) -> NDArray[np.int64]:
 
 def _numeric(column: Numeric, records: Records) -> NDArray[np.float32]:
     if not records.has(column.column):
-        raise ValueError(records.absent(column.column))
+        raise InputError(records.absent(column.column))
     assert column.center is not None and column.scale is not None, "Schema.read refuses open constants"
     values = records.numbers(column.column)
     missing = np.isnan(values)
     if column.missing == "refuse" and missing.any():
-        raise ValueError(
+        raise InputError(
             f"{records.source}: column {column.column!r} has no value in {records.named(np.flatnonzero(missing))}, "
             "and the schema says missing: refuse"
         )
     scaled = np.where(missing, 0.0, (values - column.center) / column.scale)
     if np.abs(scaled).max() > np.finfo(np.float32).max:
-        raise ValueError(f"{records.source}: column {column.column!r} has values beyond all bounds in agreed scales")
+        raise InputError(f"{records.source}: column {column.column!r} has values beyond all bounds in agreed scales")
     inputs = [scaled, missing] if column.missing == "indicator" else [scaled]
     return np.stack(inputs, axis=1).astype(np.float32)
 
@@ -91,7 +92,7 @@ def _one_hot(column: Categorical, records: Records) -> NDArray[np.float32]:
     values = sorted(column.values)
     missing = np.array([text is None for text in texts])
     if column.missing == "refuse" and missing.any():
-        raise ValueError(
+        raise InputError(
             f"{records.source}: column {column.column!r} has no value in {records.named(np.flatnonzero(missing))}, "
             "and the schema says missing: refuse"
         )
@@ -108,7 +109,7 @@ def _one_hot(column: Categorical, records: Records) -> NDArray[np.float32]:
 
 def _texts(column: str, records: Records, agreed: Sequence[str]) -> NDArray[np.object_]:
     if not records.has(column):
-        raise ValueError(records.absent(column))
+        raise InputError(records.absent(column))
     return records.texts(column, agreed)
 
 
@@ -129,7 +130,7 @@ def _positions(
         more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
         like = [alike(text, value) for text, value in resemblances(strange, allowed).items()]
         remedy = f"; {'; '.join(like[:_NAMED])}: write it as agreed" if like else ""
-        raise ValueError(
+        raise InputError(
             f"{records.source}: column {column!r} has {named}{more} (first in row {records.number_of(first)}), "
             f"allowed are {', '.join(allowed)}{remedy}"
         )

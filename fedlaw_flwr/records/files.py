@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.spelling import clean
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -29,29 +30,29 @@ _SEP = re.compile(r'\ufeff?"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 def find_file(data_path: str, file: str) -> Path:
     """The one file of records: data-path itself, or within it the one named, or the only one. Raises ValueError."""
     if not data_path:
-        raise ValueError("data-path is missing: a CSV or Parquet file, or the folder it lies in")
+        raise InputError("data-path is missing: a CSV or Parquet file, or the folder it lies in")
     path = Path(data_path).expanduser()
     if path.is_file():
         if file and path.name != file:
-            raise ValueError(f"data-path={data_path!r} is a file, and file={file!r} another: name one of them")
+            raise InputError(f"data-path={data_path!r} is a file, and file={file!r} another: name one of them")
         found = path
     elif not path.is_dir():
-        raise ValueError(f"data-path={data_path!r}: there is no such file or folder")
+        raise InputError(f"data-path={data_path!r}: there is no such file or folder")
     elif file:
         # A Mac stores the letters of names in another way: the name is looked for as people read it.
         found = next((inner for inner in path.iterdir() if clean(inner.name) == clean(file)), path / file)
         if not found.is_file():
-            raise ValueError(f"file={file!r}: there is no such file in data-path={data_path!r}")
+            raise InputError(f"file={file!r}: there is no such file in data-path={data_path!r}")
     else:
         files = sorted(inner for inner in path.iterdir() if inner.suffix.lower() in SUFFIXES and inner.is_file())
         files = [inner for inner in files if not inner.name.startswith(".")]  # what other systems leave behind
         if len(files) != 1:
             there = ", ".join(inner.name for inner in files) or f"no {', '.join(SUFFIXES)}"
-            raise ValueError(f"data-path={data_path!r}: one file is expected and there is {there}; name it: file")
+            raise InputError(f"data-path={data_path!r}: one file is expected and there is {there}; name it: file")
         (found,) = files
     if found.suffix.lower() not in SUFFIXES:
         hint = "; save the sheet as CSV (UTF-8)" if found.suffix.lower() in (".xlsx", ".xls", ".ods") else ""
-        raise ValueError(f"{found.name}: its name must end in {', '.join(SUFFIXES)}{hint}")
+        raise InputError(f"{found.name}: its name must end in {', '.join(SUFFIXES)}{hint}")
     return found
 
 
@@ -65,11 +66,11 @@ def read_file(path: Path, separator: str = "", encoding: str = "utf-8") -> pd.Da
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path.name}: it cannot be read: {error.strerror}") from None
+        raise InputError(f"{path.name}: it cannot be read: {error.strerror}") from None
     text = _decoded(path.name, data, encoding)
     first = _SEP.match(text)
     if first and separator and first[1] != separator:
-        raise ValueError(
+        raise InputError(
             f"{path.name}: its first line says that the separator is {first[1]!r}, the option that it is {separator!r}"
         )
     separator = separator or (first[1] if first else "\t" if path.suffix.lower() == ".tsv" else ",")
@@ -85,7 +86,7 @@ def _parquet(path: Path) -> pd.DataFrame:
         table = parquet.ParquetFile(path).read()
         frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
     except Exception as error:  # pyarrow raises what it likes
-        raise ValueError(f"{path.name}: it cannot be read: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path.name}: it cannot be read: {' '.join(str(error).split())[:200]}") from None
     unnamed = [name for name in frame.columns if re.fullmatch(r"__index_level_[0-9]+__", str(name))]
     return frame.drop(columns=unnamed)
 
@@ -93,33 +94,33 @@ def _parquet(path: Path) -> pd.DataFrame:
 def _decoded(name: str, data: bytes, encoding: str) -> str:
     for beginning, what in _NO_TEXT.items():
         if data.startswith(beginning):
-            raise ValueError(f"{name}: {what}")
+            raise InputError(f"{name}: {what}")
     try:
         codec = codecs.lookup(encoding).name
         "".encode(codec)
     except (LookupError, ValueError):
-        raise ValueError(f"encoding={encoding!r}: there is no such encoding; try utf-8 or cp1252") from None
+        raise InputError(f"encoding={encoding!r}: there is no such encoding; try utf-8 or cp1252") from None
     utf8 = not codec.startswith("utf") and not data.isascii() and _is_utf8(data)
     wide = next((wide for mark, wide in _WIDE.items() if data.startswith(mark)), None)
     if wide and not codec.startswith(wide):
-        raise ValueError(f"{name}: it is not written in {encoding} but in {wide}; set the option encoding to {wide}")
+        raise InputError(f"{name}: it is not written in {encoding} but in {wide}; set the option encoding to {wide}")
     if b"\0" in data and not codec.startswith(("utf-16", "utf-32")):
-        raise ValueError(f"{name}: it holds zero bytes; it is no table, or written in another encoding: utf-16 perhaps")
+        raise InputError(f"{name}: it holds zero bytes; it is no table, or written in another encoding: utf-16 perhaps")
     try:
         # With or without the mark that Excel puts first.
         text = data.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         if utf8:
-            raise ValueError(
+            raise InputError(
                 f"{name}: it is not written in {encoding} but in UTF-8; leave the option encoding out"
             ) from None
-        raise ValueError(
+        raise InputError(
             f"{name}: it is not written in {encoding} (line {line}); set the option encoding (cp1252 for many from "
             "Windows)"
         ) from None
     if utf8:
-        raise ValueError(
+        raise InputError(
             f"{name}: it is written in UTF-8, and {encoding} would misread it; leave the option encoding out"
         )
     return text
@@ -146,7 +147,7 @@ def _table(name: str, text: str, separator: str, skipped: int) -> pd.DataFrame:
     which a line ends beyond the header. skipped: lines of the file before the text."""
     rows = list(_rows(name, text, separator, skipped))
     if not rows:
-        raise ValueError(f"{name}: it is empty; a first line with the columns' names is expected")
+        raise InputError(f"{name}: it is empty; a first line with the columns' names is expected")
     header = rows[0].cells
     while len(header) > 1 and not header[-1].strip():
         last = len(header) - 1
@@ -155,7 +156,7 @@ def _table(name: str, text: str, separator: str, skipped: int) -> pd.DataFrame:
         header.pop()
     other = next((mark for mark in ";\t,|" if mark != separator and mark in header[0]), None)
     if len(header) == 1 and other:
-        raise ValueError(
+        raise InputError(
             f"{name}: its one column is {header[0].strip()[:40]!r}; set the option separator, {other!r} perhaps (in a "
             f"shell -o separator='{other}')"
         )
@@ -164,7 +165,7 @@ def _table(name: str, text: str, separator: str, skipped: int) -> pd.DataFrame:
             row.cells.pop()
         # A file cut short or a stray separator would shift values under other columns' names.
         if len(row.cells) != len(header):
-            raise ValueError(f"{name}: {_mismatch(place, row, rows[0], separator)}")
+            raise InputError(f"{name}: {_mismatch(place, row, rows[0], separator)}")
         _refuse_swallowed(name, place, row, header, separator)
     return pd.DataFrame([row.cells for row in rows[1:]], columns=header, dtype=object)
 
@@ -190,7 +191,7 @@ def _rows(name: str, text: str, separator: str, skipped: int) -> Iterator[_Row]:
                 what = (
                     f'in {where} (line {line}) a text goes on behind its closing quote ("): one is missing or too many'
                 )
-            raise ValueError(f"{name}: it cannot be read: {what}") from None
+            raise InputError(f"{name}: it cannot be read: {what}") from None
         if any(cell.strip() for cell in cells):
             yield _Row(cells, line)
             place += 1
@@ -218,4 +219,4 @@ def _refuse_swallowed(name: str, place: int, row: _Row, header: list[str], separ
         inner = cell.splitlines()[1:-1]
         if len(header) > 2 and any(line.count(separator) == len(header) - 1 for line in inner):
             where = f"{name}: row {place} (line {row.line})"
-            raise ValueError(f'{where} has rows within its column {column.strip()!r}: a quote (") that is not closed?')
+            raise InputError(f'{where} has rows within its column {column.strip()!r}: a quote (") that is not closed?')

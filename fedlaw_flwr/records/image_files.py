@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.matching import alike, resemblances, shown
 from fedlaw_flwr.records.spelling import clean
 
@@ -69,12 +70,12 @@ def find(root: Path, classes: Sequence[str]) -> Found:
         like = [f"{alike(name, other)}: rename it" for name, other in resemblances(strange, classes).items()]
         named = ", ".join(map(shown, strange[:5])) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
         hint = f"; {'; '.join(like)}" if like else ""
-        raise ValueError(f"{root} has the folder {named}; agreed classes are {', '.join(classes)}{hint}")
+        raise InputError(f"{root} has the folder {named}; agreed classes are {', '.join(classes)}{hint}")
     # Real paths: a folder read under two names would count its pictures twice, or for two classes.
     walk = _Walk(found, {path.resolve(): path for path in folders})
     for path, label in folders.items():
         if walk.classes[path.resolve()] != path:
-            raise ValueError(f"{path} and {walk.classes[path.resolve()]} are one folder: one of them is wrong")
+            raise InputError(f"{path} and {walk.classes[path.resolve()]} are one folder: one of them is wrong")
         walk.take(path, label, nested=False)
     found.pictures.sort()
     return found
@@ -119,7 +120,7 @@ class _Walk:
     def _picture(self, path: Path, real: Path, label: int, nested: bool) -> None:
         other, its_label = self.files.setdefault(real, (path, label))
         if its_label != label:
-            raise ValueError(f"{path} and {other} are one file in two classes: remove the link from one of them")
+            raise InputError(f"{path} and {other} are one file in two classes: remove the link from one of them")
         if other != path:
             self.found.skip("are links to a picture that is read anyway", path)
             return
@@ -153,4 +154,4 @@ def _listing(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise ValueError(f"{folder}: it cannot be listed: {error.strerror}") from None
+        raise InputError(f"{folder}: it cannot be listed: {error.strerror}") from None

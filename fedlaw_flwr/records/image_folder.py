@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torchvision import transforms
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.holdout import hold_back
 from fedlaw_flwr.records.image_files import find, summary
 from fedlaw_flwr.records.options import Options, read_options
@@ -27,19 +28,19 @@ _NAMED = 10
 def _classes(value: str) -> str:
     names = _split(value)
     if len(names) < 2 or "" in names or len(set(names)) < len(names):
-        raise ValueError("two or more different names are expected, separated by commas")
+        raise InputError("two or more different names are expected, separated by commas")
     return value
 
 
 def _eights(side: int) -> int:
     if side % 8:
-        raise ValueError("a multiple of 8 is expected, since the net halves it three times")
+        raise InputError("a multiple of 8 is expected, since the net halves it three times")
     return side
 
 
 def _grey_or_colour(channels: int) -> int:
     if channels not in (1, 3):
-        raise ValueError("1 (grey) or 3 (colour) is expected")
+        raise InputError("1 (grey) or 3 (colour) is expected")
     return channels
 
 
@@ -77,7 +78,7 @@ def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> Cla
     chosen = read_options(ImageOptions, "image_folder", options)
     root = Path(data_path).expanduser()
     if not data_path or not root.is_dir():
-        raise ValueError(
+        raise InputError(
             f"data-path={data_path!r}: there is no such folder; one with a folder for each class is expected"
         )
     noticed: list[str] = []
@@ -109,7 +110,7 @@ def _load(root: Path, options: ImageOptions, noticed: list[str]) -> Examples:
     found = find(root, options.names)
     skipped = summary(found, root, options.names)
     if not found.pictures:
-        raise ValueError(
+        raise InputError(
             "\n".join([f"{root}: there is no image in a folder named {' or '.join(options.names)}", *skipped[:-1]])
         )
     noticed += skipped
@@ -130,7 +131,7 @@ def _load(root: Path, options: ImageOptions, noticed: list[str]) -> Examples:
             odd.setdefault(what, []).append(str(path.relative_to(root)))
     if wrong:
         more = [f"{root}: {len(wrong) - _NAMED} more files cannot be read"] if len(wrong) > _NAMED else []
-        raise ValueError("\n".join([*wrong[:_NAMED], *more]))
+        raise InputError("\n".join([*wrong[:_NAMED], *more]))
     noticed += [f"{root}: {len(paths)} pictures {what}, {paths[0]} first" for what, paths in odd.items()]
     return Examples(inputs, torch.tensor([label for _, label in found.pictures]))
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedlaw_flwr.config.document import FROM_FILE
+from fedlaw_flwr.core.errors import InputError
 
 
 class Options(BaseModel):
@@ -24,7 +25,7 @@ def read_options(model: type[Model], task: str, options: Mapping[str, str | int 
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        raise ValueError("\n".join(_sentence(model, task, found) for found in error.errors())) from None
+        raise InputError("\n".join(_sentence(model, task, found) for found in error.errors())) from None
 
 
 def names(model: type[Options]) -> list[str]:

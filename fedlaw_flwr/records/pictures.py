@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from fedlaw_flwr.core.errors import InputError
+
 _ORIENTATION = 0x0112
 # What to do for each value of EXIF's orientation, 1 being upright.
 _TURNS = {
@@ -59,7 +61,7 @@ def read(path: Path, mode: str) -> Picture:
                 upright = image.transpose(_TURNS[turn]) if turn in _TURNS else image
                 return Picture(upright.convert(mode), noticed)
     except Exception as error:  # Pillow's readers raise what they like for a broken file
-        raise ValueError(f"{path}: {_why(error)}") from None
+        raise InputError(f"{path}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:

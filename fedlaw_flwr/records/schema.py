@@ -9,15 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.spelling import clean
 
 
 def _a_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("write it in quotes: unquoted, YAML reads yes, no, 1.5 and 2024-01-31 as something else")
+        raise InputError("write it in quotes: unquoted, YAML reads yes, no, 1.5 and 2024-01-31 as something else")
     text = clean(str(value))
     if not is_text(text):
-        raise ValueError("1 to 200 printable characters are allowed")
+        raise InputError("1 to 200 printable characters are allowed")
     return text
 
 
@@ -30,7 +31,7 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     """The values, if none is there twice. Raises ValueError."""
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
+        raise InputError(f"{twice[0]!r} is there twice")
     return values
 
 

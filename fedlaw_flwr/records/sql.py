@@ -12,6 +12,7 @@ import sqlalchemy
 from pydantic import Field
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.cells import Records, marks
 from fedlaw_flwr.records.options import read_options
 from fedlaw_flwr.records.tabular import TableOptions, over_records, read_schema
@@ -37,18 +38,18 @@ class QueryOptions(TableOptions):
 
     def _url(self) -> sqlalchemy.URL:
         if bool(self.url) == bool(self.url_env):
-            raise ValueError("task='sql': either url-env (better: a URL holds a password) or url is expected")
+            raise InputError("task='sql': either url-env (better: a URL holds a password) or url is expected")
         if not re.fullmatch(r"\w*", self.url_env):
-            raise ValueError("url-env: the name of an environment variable is expected, not the URL itself")
+            raise InputError("url-env: the name of an environment variable is expected, not the URL itself")
         text = self.url or os.environ.get(self.url_env, "")
         source = "url" if self.url else f"url-env={self.url_env!r}"
         if not text:
-            raise ValueError(f"{source}: this environment variable is not set where `fedlaw silo` runs")
+            raise InputError(f"{source}: this environment variable is not set where `fedlaw silo` runs")
         try:
             url = sqlalchemy.make_url(text)
         except (ArgumentError, ValueError):
             # from None here and below: what SQLAlchemy says may quote a piece of the password.
-            raise ValueError(f"{source}: no SQLAlchemy URL; postgresql://user:password@host/database is one") from None
+            raise InputError(f"{source}: no SQLAlchemy URL; postgresql://user:password@host/database is one") from None
         if self.url and url.password is not None:
             _log.warning("url holds a password; url-env names an environment variable that holds it instead")
         return url
@@ -81,9 +82,9 @@ def checked(query: str) -> str:
     first = re.match(r"\w*", start)
     word = first.group().upper() if first else ""
     if word not in ("SELECT", "WITH"):
-        raise ValueError(f"query begins with {word[:20]!r}: it must be a SELECT, or WITH ... SELECT")
+        raise InputError(f"query begins with {word[:20]!r}: it must be a SELECT, or WITH ... SELECT")
     if ";" in re.sub(r"'[^']*'|\"[^\"]*\"", "", start):
-        raise ValueError("query holds a semicolon: one statement is expected")
+        raise InputError("query holds a semicolon: one statement is expected")
     return text
 
 
@@ -92,17 +93,17 @@ def _rows(url: sqlalchemy.URL, query: str) -> pd.DataFrame:
     try:
         engine = sqlalchemy.create_engine(url)
     except NoSuchModuleError:
-        raise ValueError(f"SQLAlchemy knows no database {_clean(url.drivername, url)!r}") from None
+        raise InputError(f"SQLAlchemy knows no database {_clean(url.drivername, url)!r}") from None
     except ModuleNotFoundError as error:
-        raise ValueError(f"the database's driver {error.name!r} is not installed here: pip install it") from None
+        raise InputError(f"the database's driver {error.name!r} is not installed here: pip install it") from None
     except (SQLAlchemyError, ValueError, TypeError) as error:
-        raise ValueError(f"the URL cannot be used ({type(error).__name__})") from None
+        raise InputError(f"the URL cannot be used ({type(error).__name__})") from None
     try:
         try:
             connection = engine.connect()
         except Exception as error:  # a driver raises what it likes, and may quote the URL in it
             kind = type(error).__name__
-            raise ValueError(f"the database cannot be reached or does not let us in ({kind}); check the URL") from None
+            raise InputError(f"the database cannot be reached or does not let us in ({kind}); check the URL") from None
         with connection:
             # Every colon escaped: SQLAlchemy would take ':name' for a parameter.
             statement = sqlalchemy.text(query.replace(":", "\\:"))
@@ -115,7 +116,7 @@ def _rows(url: sqlalchemy.URL, query: str) -> pd.DataFrame:
                 return pd.DataFrame(rows, columns=list(map(str, result.keys())), dtype=object)
             except SQLAlchemyError as error:
                 said = error.orig if isinstance(error, DBAPIError) else type(error).__name__
-                raise ValueError(f"the database refuses the query: {_clean(str(said), url)}") from None
+                raise InputError(f"the database refuses the query: {_clean(str(said), url)}") from None
             finally:
                 connection.rollback()
     finally:

@@ -1,5 +1,6 @@
 """What looks wrong in a silo's columns and is no error: another unit, another spelling, cells that say nothing."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _FEWEST = 20
 _FAR, _NEAR, _NARROW = 8.0, 2.0, 0.1
 # Beyond this, neighbouring whole numbers are one floating-point number.
 _EXACT = 2**53
+# As spreadsheets save a whole number of 12 digits and more that nobody declared to be text: 4.69E+17.
+_ROUNDED = re.compile(r"[0-9](?:[.,]([0-9]+))?E\+([0-9]{2})")
 
 Kind = Literal["missing", "other", "constant", "spelling", "unit", "digits"]
 _ALARMS: dict[Kind, str] = {
@@ -67,11 +70,13 @@ def look(schema: Schema, records: Records) -> list[Suspicion]:
     - Numbers seem to be in another unit than agreed. Either more than half of them lie beyond 8 scales from the center,
       or their spread (1.4826 MAD) is under a tenth of the scale and the median beyond 2 scales; the second finds
       5.4 mmol/L where 100 mg/dL is agreed.
-    - Whole numbers of 16 digits and more came as floating-point numbers, which do not hold them all.
+    - Whole numbers of 16 digits and more came as floating-point numbers, which do not hold them all, or long numbers
+      were rounded by a spreadsheet (4.69E+17).
     """
+    columns: tuple[Numeric | Categorical, ...] = (*schema.numeric, *schema.categorical)
     return [
         Suspicion(column.column, kind, f"{records.source}: column {column.column!r}: {said}")
-        for column in (*schema.numeric, *schema.categorical)
+        for column in columns
         if records.has(column.column)
         for kind, said in (_numeric(column, records) if isinstance(column, Numeric) else _categorical(column, records))
     ]
@@ -125,11 +130,22 @@ def _categorical(column: Categorical, records: Records) -> Iterator[tuple[Kind, 
         if size.max(initial=0) >= _EXACT:
             said = "came as floating-point numbers, in which different codes of 16 digits and more become one"
             yield "digits", f"its whole numbers {said}: export them as whole numbers or text"
+    if said := rounded(counts):
+        yield "digits", said
 
 
 def _absent(count: int, total: int) -> Iterator[tuple[Kind, str]]:
     if count > MOST * total:
         yield "missing", f"{count} of {total} cells have no value"
+
+
+def rounded(counts: Counter[str]) -> str:
+    """What is wrong with those of these texts that are whole numbers of 12 digits and more without some of them; empty
+    where there is none."""
+    found = {text: _ROUNDED.fullmatch(text) for text in by_count(counts)}
+    cut = [text for text, match in found.items() if match and int(match[2]) > max(10, len(match[1] or ""))]
+    lost = "a spreadsheet dropped digits, and different codes became one; export the column anew, as text"
+    return f"in {listed(cut)} {lost}" if cut else ""
 
 
 def by_count(counts: Counter[str]) -> list[str]:

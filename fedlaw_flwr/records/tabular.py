@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.cells import Records, marks
 from fedlaw_flwr.records.encoding import encode
 from fedlaw_flwr.records.files import find_file, read_file
@@ -24,13 +25,13 @@ _TABS = ("tab", "\\t")
 
 def _one_mark(separator: str) -> str:
     if len(separator) != 1 or separator.isalnum() or separator in "\"'\r\n.-+":
-        raise ValueError("one character that no cell holds, or tab, is expected")
+        raise InputError("one character that no cell holds, or tab, is expected")
     return separator
 
 
 def _point(decimal: str) -> str:
     if decimal not in (".", ","):
-        raise ValueError("'.' or ',' is expected")
+        raise InputError("'.' or ',' is expected")
     return decimal
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlaw_flwr.core.errors import InputError, from_their_code
 from fedlaw_flwr.core.extras import what_to_install
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def load_silo_task(name: str, data_path: str, options: Mapping[str, Option]) -> 
     module, colon, attribute = reference.partition(":")
     if not colon:
         known = ", ".join(SILO_TASKS)
-        raise ValueError(f"task={name!r}: allowed are {known} or a module of your own, package.task:name")
+        raise InputError(f"task={name!r}: allowed are {known} or a module of your own, package.task:name")
     try:
         factory = getattr(import_module(module), attribute, None)
     except ImportError as error:
-        raise ValueError(f"task={name!r}: {module} cannot be imported here: {what_to_install(error)}") from error
+        raise InputError(f"task={name!r}: {module} cannot be imported here: {what_to_install(error)}") from error
     if not callable(factory):
-        raise ValueError(f"task={name!r}: {attribute} in {module} is {type(factory).__name__}, not a function")
-    made: SiloTask = factory(data_path, options)
+        raise InputError(f"task={name!r}: {attribute} in {module} is {type(factory).__name__}, not a function")
+    with from_their_code():
+        made: SiloTask = factory(data_path, options)
     return made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.events.record import EXCLUDED_AT, Run, by_number
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _plain(name: str, most: int) -> str:
 def _save(figure: "Figure", path: Path) -> Path:
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
-        raise ValueError(f"path={str(path)!r}: a picture is written as .png or .svg")
+        raise InputError(f"path={str(path)!r}: a picture is written as .png or .svg")
     write(figure, path, kind)
     return path
 

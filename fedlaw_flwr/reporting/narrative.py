@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from fedlaw_flwr.attacks.options import MISLABELLED
 from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.events.record import EXCLUDED_AT, Run
 from fedlaw_flwr.reporting.figures import strategy_name
@@ -33,15 +34,22 @@ def _what(run: Run) -> str:
     done = len(run.rounds)
     rounds = f"{done} round{'s' * (done != 1)}" if done == planned else f"{done} of {planned} rounds"
     return (
-        f"{settings.get('num-silos', '?')} silos learned {settings.get('task', '?')} together for {rounds} "
+        f"{settings.get('num-silos', '?')} silos learned {run.learned} together for {rounds} "
         f"with {strategy_name(settings)}; {_attack(run)}."
     )
 
 
 def _attack(run: Run) -> str:
     kinds = Counter(run.attackers.values())
+    mislabelled = kinds.pop(MISLABELLED, 0)
+    said = []
     if kinds:
-        return f"{len(run.attackers)} of them attacked ({', '.join(f'{kind} by {kinds[kind]}' for kind in kinds)})"
+        said.append(f"{kinds.total()} of them attacked ({', '.join(f'{kind} by {kinds[kind]}' for kind in kinds)})")
+    if mislabelled:
+        names = [silo for silo in run.silos if run.attackers.get(silo) == MISLABELLED]
+        said.append(f"{mislabelled} of them had wrong labels on purpose ({_names(names)})")
+    if said:
+        return " and ".join(said)
     if not run.is_started and run.settings.get("attack", "none") != "none":
         return f"the attack was to be {run.settings['attack']}"
     return "none of them was made to attack"
@@ -59,16 +67,17 @@ def _who(run: Run) -> str:
     wrongly = [silo for silo in silos if silo in run.wrongly_excluded]
     caught = [silo for silo in silos if silo in run.caught]
     absent = [silo for silo in silos if silo in run.absent]
+    faulty = "mislabelled silo" if set(run.attackers.values()) == {MISLABELLED} else "attacker"
     lost = "ended with no weight" if run.weights else f"had no part in the step of round {number}"
     parts = []
     if through:
-        parts.append(f"{_of(through, attackers, 'attacker')} got through: {_names(through)}{_share(run, through)}")
+        parts.append(f"{_of(through, attackers, faulty)} got through: {_names(through)}{_share(run, through)}")
     if wrongly:
         honest = [silo for silo in silos if silo not in run.attackers]
         who = _of(wrongly, honest, "honest silo" if attackers else "silo")
         parts.append(f"{who} {lost}: {_names(wrongly)}{_room(run)}")
     if caught:
-        parts.append(f"{_of(caught, attackers, 'attacker')} {lost}{_since(run, caught)}: {_names(caught)}")
+        parts.append(f"{_of(caught, attackers, faulty)} {lost}{_since(run, caught)}: {_names(caught)}")
     if attackers and not wrongly:
         parts.append("no honest silo was excluded")
     elif not (caught or wrongly):

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.events.folder import EVENTS
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import NoReply, ReplyRejected
@@ -86,10 +87,14 @@ def serve(runs: Path, host: str, port: int) -> None:
     from prometheus_client.core import CollectorRegistry
 
     if not runs.is_dir():
-        raise ValueError(f"runs={str(runs)!r}: there is no such folder")
+        raise InputError(f"runs={str(runs)!r}: there is no such folder")
     registry = CollectorRegistry()
     registry.register(RunMetrics(runs))  # type: ignore[arg-type]
-    start_http_server(port, host, registry)
+    try:
+        start_http_server(port, host, registry)
+    except (OSError, OverflowError) as error:
+        where, reason = f"port={port}, host={host!r}", getattr(error, "strerror", None) or error
+        raise InputError(f"{where}: no metrics can be served there ({reason}); name others") from None
     print(f"metrics of the latest run in {runs} at http://{host}:{port}/metrics", flush=True)
     while True:
         time.sleep(3600)

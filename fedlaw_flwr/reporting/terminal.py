@@ -1,12 +1,13 @@
 """What a person sees while runs go on and when they are over: a progress line, who loses weight, one table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedlaw_flwr.attacks.options import MISLABELLED
 from fedlaw_flwr.events.record import EXCLUDED_AT, knows_honest, weight_on
 from fedlaw_flwr.events.types import (
     Evaluated,
@@ -37,7 +38,7 @@ class LiveRun:
             console=console,
         )
         self._task = self._progress.add_task(title, total=num_rounds, figures="starting Flower …")
-        self._attackers: frozenset[str] = frozenset()
+        self._attackers: Mapping[str, str] = {}
         self._known = True  # who attacks, and so who is honest
         self._weights: dict[str, float] = {}
         self._on_attackers: float | None = None
@@ -55,7 +56,7 @@ class LiveRun:
         """Takes one event of the run's folder."""
         match event:
             case RunStarted():
-                self._attackers = frozenset(event.attackers)
+                self._attackers = event.attackers
                 self._known = knows_honest(event.settings)
             case Warned():
                 self._say(f"[yellow]{escape(event.reason)}")
@@ -80,7 +81,8 @@ class LiveRun:
         for silo, weight in weights.items():
             before = self._weights.get(silo)
             if weight <= EXCLUDED_AT and (before is None or before > EXCLUDED_AT):
-                who = "attacker" if silo in self._attackers else "[yellow]honest[/]"
+                attack = self._attackers.get(silo)
+                who = "[yellow]honest[/]" if attack is None else MISLABELLED if attack == MISLABELLED else "attacker"
                 told = f" ({who})" if self._known else ""
                 self._say(f"  round {event.round}: [red]{escape(silo)}[/] gets no weight{told}")
             elif before is not None and before <= EXCLUDED_AT < weight:

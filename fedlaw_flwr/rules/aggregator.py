@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.seeding import generator
 from fedlaw_flwr.rules.bucketing import bucket_mixing
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rows, Rule, RuleSettings
@@ -71,13 +72,13 @@ def check(name: str, n: int, settings: RuleSettings) -> None:
     rule = _rule_named(name)
     f, size = settings.f, settings.bucket_size
     if n < 1:
-        raise ValueError(f"n={n}: there is nothing to aggregate")
+        raise InputError(f"n={n}: there is nothing to aggregate")
     if f >= n:
-        raise ValueError(f"f={f} of n={n} silos: at least one must be honest")
+        raise InputError(f"f={f} of n={n} silos: at least one must be honest")
     if size > n:
-        raise ValueError(f"bucket_size={size}: a bucket holds 1 to n={n} updates")
+        raise InputError(f"bucket_size={size}: a bucket holds 1 to n={n} updates")
     if rule.simulated and (size > 1 or settings.nnm):
-        raise ValueError(f"{name} knows who is honest and takes no bucketing or NNM: set bucket_size=1 and nnm=false")
+        raise InputError(f"{name} knows who is honest and takes no bucketing or NNM: set bucket_size=1 and nnm=false")
     rows = -(-n // size)
     there = f"there are {n}" if size == 1 else f"{n} silos in buckets of {size} make {rows}"
     _check_rows(name, rule.defined, rows, f, there, "")
@@ -94,45 +95,45 @@ def _check_rows(name: str, needs: Rows, rows: int, f: int, there: str, hint: str
         return
     most = max((g for g in range(f) if rows >= needs.least(g)), default=None)
     remedy = "add silos" if most is None else f"lower f to at most {most}"
-    raise ValueError(f"{name} with f={f} needs n >= {needs.text} = {needs.least(f)} rows, but {there}: {remedy}{hint}")
+    raise InputError(f"{name} with f={f} needs n >= {needs.text} = {needs.least(f)} rows, but {there}: {remedy}{hint}")
 
 
 def _check_own_numbers(name: str, rows: int, settings: RuleSettings) -> None:
     """The settings only one rule reads, against the rows it sees."""
     if settings.size_cap and name != "fedavg":
-        raise ValueError(f"size_cap={settings.size_cap}: only fedavg weighs silos by size; set it to 0 for {name}")
+        raise InputError(f"size_cap={settings.size_cap}: only fedavg weighs silos by size; set it to 0 for {name}")
     if settings.size_cap and (settings.bucket_size > 1 or settings.nnm):
-        raise ValueError(f"size_cap={settings.size_cap} takes no bucketing or NNM: set bucket_size=1 and nnm=false")
+        raise InputError(f"size_cap={settings.size_cap} takes no bucketing or NNM: set bucket_size=1 and nnm=false")
     f, m, pool, beyond = settings.f, settings.krum_m, settings.bulyan_pool, settings.beyond_guarantee
     if name == "multi_krum" and m is not None and m > (rows if beyond else rows - f):
-        raise ValueError(f"krum_m={m}: of {rows} rows with f={f}, at most n - f = {rows - f} can be without attackers")
+        raise InputError(f"krum_m={m}: of {rows} rows with f={f}, at most n - f = {rows - f} can be without attackers")
     if name != "bulyan":
         return
     inner, average = settings.bulyan_inner, settings.bulyan_average
     if not beyond and (pool, inner, average) != (None, None, None):
-        raise ValueError(
+        raise InputError(
             f"bulyan_pool={pool}, bulyan_inner={inner}, bulyan_average={average}: Bulyan's proof fixes them, at "
             "n - 2f, r - f - 2 of r rows and n - 4f; leave them unset, or set beyond_guarantee=true"
         )
     if pool is None and rows - 2 * f < 1:
-        raise ValueError(f"bulyan with f={f} of {rows} rows selects n-2f = {rows - 2 * f}: lower f or set bulyan_pool")
+        raise InputError(f"bulyan with f={f} of {rows} rows selects n-2f = {rows - 2 * f}: lower f or set bulyan_pool")
     if pool is not None and pool > rows:
-        raise ValueError(f"bulyan_pool={pool}: Bulyan selects from {rows} rows")
+        raise InputError(f"bulyan_pool={pool}: Bulyan selects from {rows} rows")
     selected = rows - 2 * f if pool is None else pool
     if average is not None and average > selected:
-        raise ValueError(f"bulyan_average={average}: Bulyan averages at most the {selected} rows it selects")
+        raise InputError(f"bulyan_average={average}: Bulyan averages at most the {selected} rows it selects")
 
 
 def _rule_named(name: str) -> Rule:
     if name not in RULES:
-        raise ValueError(f"there is no rule {name!r}; the rules are {', '.join(RULES)}")
+        raise InputError(f"there is no rule {name!r}; the rules are {', '.join(RULES)}")
     return RULES[name]
 
 
 def _in_units_of_updates(settings: RuleSettings, scale: float) -> RuleSettings:
     """Settings with every threshold times scale: delta = scale g, so lengths of g are lengths of delta / scale."""
     if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale={scale}: alpha must be a finite number above 0")
+        raise InputError(f"scale={scale}: alpha must be a finite number above 0")
     return replace(
         settings,
         cclip_tau=settings.cclip_tau * scale,

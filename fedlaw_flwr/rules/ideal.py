@@ -1,4 +1,4 @@
-"""The mean of the honest updates: the ceiling for every rule, in a simulation that knows who is honest."""
+"""The mean of the honest updates, to compare every rule with, in a simulation that knows who is honest."""
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def _run(updates: Floats, call: Call) -> Aggregate:
 
 
 RULE = Rule(
-    summary="the mean of the honest updates; the ceiling, simulation only",
+    summary="the mean of the honest updates, to compare with: it must know who is honest, so in simulation only",
     source="definition",
     guarantee=ONE_HONEST,
     defined=ONE_HONEST,

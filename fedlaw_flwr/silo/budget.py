@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import InputError
+
 DAY = 86400.0
 """Seconds for which an exchange counts."""
 
@@ -54,7 +56,7 @@ class Budget:
                 for begun, took in json.loads(self._path.read_text(encoding="utf-8"))
             ]
         except (ValueError, TypeError):
-            raise ValueError(
+            raise InputError(
                 f"{self._path} is damaged: look at what changed it, then remove it to begin anew"
             ) from None
         return [(begun, took) for begun, took in noted if begun > now - DAY]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fedlaw_flwr.config.findings import Finding, in_order, ok, wrong
-from fedlaw_flwr.protocol.text import single_line
+from fedlaw_flwr.protocol.text import cause
 from fedlaw_flwr.records.task import Option, load_silo_task
 from fedlaw_flwr.silo.checks.disclosure import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.examples import examples
@@ -141,7 +141,7 @@ def _said(error: Exception, source: Source) -> str:
     package = source.reference.partition(":")[0].partition(".")[0]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _belongs(frame.filename, package)]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {single_line(error)}{where}"
+    return f"{type(error).__name__}: {cause(error)}{where}"
 
 
 def _belongs(filename: str, package: str) -> bool:

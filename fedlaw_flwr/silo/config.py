@@ -1,21 +1,35 @@
 """silo.yaml: what an institution decides about its own silo, and nobody else can: client, task, data, limits."""
 
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from fedlaw_flwr.apps.shipped.client import SOCKET
+from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET, SOCKET
 from fedlaw_flwr.config.document import FROM_FILE, Document
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.records.task import is_silo_task
 
 
 def _a_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", value):
-        raise ValueError("lower-case letters, digits and hyphens are allowed, 40 at most, no hyphen first")
+        raise InputError("lower-case letters, digits and hyphens are allowed, 40 at most, no hyphen first")
     return value
+
+
+def check_socket(path: str) -> str:
+    """The path where a silo's own process listens. Raises InputError for one that no Unix socket may have."""
+    if (length := len(os.fsencode(path))) > LONGEST_SOCKET:
+        raise InputError(
+            f"the path of the silo's socket has {length} bytes, and a Unix socket's may have {LONGEST_SOCKET}: {path}; "
+            "name a shorter one (socket in silo.yaml, --socket on the command line)"
+        )
+    if not path or path.endswith("/") or (Path(path).exists() and not Path(path).is_socket()):
+        raise InputError(f"{path or 'nothing'!r} is no place for the silo's socket, which needs a path of its own")
+    return path
 
 
 Name = Annotated[str, AfterValidator(_a_name)]
@@ -54,7 +68,7 @@ class SiloConfig(BaseModel):
     # Which Flower the server runs, its first two numbers: a silo's must agree.
     flwr: Annotated[str, Field(pattern=r"^(\d+\.\d+)?$")] = ""
     # The process.
-    socket: str = SOCKET
+    socket: Annotated[str, AfterValidator(check_socket)] = SOCKET
     state: str = "state"
     seconds_per_exchange: Annotated[int, Field(ge=1)] = 3600
     # What may leave and how much may be asked, in a file beside this one; and whose packages may run here beside ours.
@@ -66,9 +80,9 @@ class SiloConfig(BaseModel):
     def _hold_together(self) -> "SiloConfig":
         own = {field.replace("_", "-") for field in type(self).model_fields}
         if twice := sorted(own & set(self.options)):
-            raise ValueError(f"options.{twice[0]}: that is a key of silo.yaml itself; write it there, outside options")
+            raise InputError(f"options.{twice[0]}: that is a key of silo.yaml itself; write it there, outside options")
         if self.attack and is_silo_task(self.task):
-            raise ValueError(
+            raise InputError(
                 f"attack={self.attack!r}: a drill needs a public data set; task={self.task!r} is the silo's"
             )
         return self
@@ -88,7 +102,7 @@ class SiloConfig(BaseModel):
         """Raises ValueError where the Flower installed here is not the server's release."""
         here = importlib.metadata.version("flwr")
         if self.flwr and here.split(".")[:2] != self.flwr.split("."):
-            raise ValueError(
+            raise InputError(
                 f"flwr {here} is installed here and the server runs {self.flwr}: install flwr {self.flwr}.*"
             )
 

@@ -7,6 +7,8 @@ import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+from fedlaw_flwr.core.errors import InputError
+
 LARGEST = 64 * 2**20
 """Bytes a bundle may unpack to; Flower itself takes 10 MB packed."""
 
@@ -23,7 +25,7 @@ def digest(bundle: bytes) -> str:
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
             entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
             if twice := [a.filename for a, b in pairwise(entries) if a.filename == b.filename]:
-                raise ValueError(f"the package has two entries {twice[0]!r}")
+                raise InputError(f"the package has two entries {twice[0]!r}")
             total, whole = 0, hashlib.sha256()
             for entry in entries:
                 content = hashlib.sha256()
@@ -31,13 +33,13 @@ def digest(bundle: bytes) -> str:
                     while piece := file.read(_PIECE):
                         total += len(piece)
                         if total > LARGEST:
-                            raise ValueError(f"the package unpacks to more than {LARGEST} bytes")
+                            raise InputError(f"the package unpacks to more than {LARGEST} bytes")
                         content.update(piece)
                 whole.update(entry.filename.encode("utf-8", "surrogatepass") + b"\0" + content.digest())
     except ValueError:
         raise
     except Exception as error:  # what a hostile archive makes zipfile raise is of a dozen types
-        raise ValueError(f"the package cannot be read ({type(error).__name__})") from None
+        raise InputError(f"the package cannot be read ({type(error).__name__})") from None
     return whole.hexdigest()
 
 

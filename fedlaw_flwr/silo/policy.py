@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from flwr.app import ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from fedlaw_flwr.config.document import FROM_FILE, Document
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.silo.budget import Used
 
 
@@ -18,14 +19,14 @@ class Refused(Exception):
 
 def _not_a_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is expected")
+        raise InputError("a number is expected")
     return value
 
 
 def _a_limit(value: float) -> float:
     # 0 could be read as "nothing is allowed" and as "no limit": neither is guessed.
     if not 0 < value < float("inf"):
-        raise ValueError("a number above 0 is expected; for no limit, leave the line out")
+        raise InputError("a number above 0 is expected; for no limit, leave the line out")
     return value
 
 
@@ -124,14 +125,26 @@ def update(message: Message, reply: Message) -> tuple[ArrayRecord, ArrayRecord] 
 
 
 def update_norm(received: ArrayRecord, sent: ArrayRecord) -> float:
-    """||theta - psi||, the l2 norm over all floating-point arrays, in float64; integer arrays are left out."""
+    """||theta - psi||, the l2 norm over all floating-point arrays, in float64; integer arrays are left out.
+
+    An array that came with values that are not finite, as a mask does, counts 0 if it goes back as it came, else nan.
+    """
     total = 0.0
     for key, array in sent.items():
         psi = array.numpy()
-        if np.issubdtype(psi.dtype, np.inexact):
+        if np.issubdtype(psi.dtype, np.inexact) and not goes_back_as_it_came(received[key], array):
             wide = np.result_type(psi.dtype, np.float64)
-            total += float(np.sum(np.abs(received[key].numpy().astype(wide) - psi.astype(wide)) ** 2))
+            with np.errstate(invalid="ignore"):
+                total += float(np.sum(np.abs(received[key].numpy().astype(wide) - psi.astype(wide)) ** 2))
     return float(np.sqrt(total))
+
+
+def goes_back_as_it_came(received: Array, sent: Array) -> bool:
+    """Whether this is an array with values that are not finite and nothing in it is this silo's."""
+    theta, psi = received.numpy(), sent.numpy()
+    if np.isfinite(theta).all() or theta.dtype != psi.dtype:
+        return False
+    return theta.tobytes() == psi.tobytes()
 
 
 def _kind(message: Message) -> str:

@@ -12,7 +12,8 @@ from flwr.clientapp.mod import LocalDpMod
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from numpy.typing import NDArray
 
-from fedlaw_flwr.silo.policy import Privacy, Refused, update
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.silo.policy import Privacy, Refused, goes_back_as_it_came, update
 
 _OWN = "fedlaw-own"
 
@@ -36,7 +37,7 @@ def spent(privacy: Privacy, exchanges: int) -> float:
     the policy's own formula below 1 alone. ValueError for fewer than one exchange.
     """
     if exchanges < 1:
-        raise ValueError(f"exchanges={exchanges}: at least one is needed")
+        raise InputError(f"exchanges={exchanges}: at least one is needed")
     mu = math.sqrt(exchanges) * sensitivity(privacy) / sigma(privacy)
     low, high = 0.0, 1.0
     while _delta(mu, high) > privacy.delta:
@@ -59,19 +60,24 @@ def in_words(privacy: Privacy, exchanges_per_day: int | None) -> str:
 def with_noise(message: Message, reply: Message, context: Context, privacy: Privacy) -> Message:
     """The reply as LocalDpMod lets it out: theta + clip(psi - theta) + N(0, sigma^2); one without arrays as it is.
 
-    The l2 norm is that of all floating-point arrays together. Arrays of integers go back as they came: nothing of this
-    silo is in them. Metrics, the loss among them, are not noised. Raises Refused for an update that is not finite, and
-    for arrays that are no update of the model received.
+    The l2 norm is that of all floating-point arrays together; of complex ones, the real and the imaginary parts. Arrays
+    of integers go back as they came, and so do masks with values that are not finite: nothing of this silo is in them.
+    Metrics, the loss among them, are not noised. Raises Refused for an update that is not finite, and for arrays that
+    are no update of the model received.
     """
     pair = update(message, reply)
     if pair is None:
         return reply
     received, sent = pair
-    floats = [key for key, array in sent.items() if np.issubdtype(array.numpy().dtype, np.floating)]
+    floats = [
+        key
+        for key, array in sent.items()
+        if np.issubdtype(array.numpy().dtype, np.inexact) and not goes_back_as_it_came(received[key], array)
+    ]
     # float64, since the norm would be taken in the arrays' own precision; 1 dimension or more, since the mod passes
     # scalars by; and one coordinate of our own, since it divides by the norm, which may be 0.
-    theta = {key: np.atleast_1d(received[key].numpy()).astype(np.float64) for key in floats}
-    psi = {key: np.atleast_1d(sent[key].numpy()).astype(np.float64) for key in floats}
+    theta = {key: _reals(received[key].numpy()) for key in floats}
+    psi = {key: _reals(sent[key].numpy()) for key in floats}
     if not all(np.isfinite(values).all() for values in (*theta.values(), *psi.values())):
         raise Refused("the update is not finite, so that it cannot be clipped")
     theta[_OWN], psi[_OWN] = np.zeros(1), np.full(1, 1e-6 * privacy.clip)
@@ -82,7 +88,7 @@ def with_noise(message: Message, reply: Message, context: Context, privacy: Priv
         noised = mod(asked, context, lambda _message, _context: answered)
     values = noised.content.array_records["arrays"]
     out = {key: received[key] for key in sent} | {
-        key: Array(values[key].numpy().reshape(sent[key].shape).astype(sent[key].numpy().dtype)) for key in floats
+        key: Array(_as_sent(values[key].numpy(), sent[key].numpy())) for key in floats
     }
     (name,) = reply.content.array_records
     return Message(RecordDict({**reply.content, name: ArrayRecord(out)}), reply_to=message)
@@ -112,6 +118,21 @@ def _noise_of_its_own() -> Iterator[None]:
         yield
     finally:
         set_bit_generator(before)
+
+
+def _reals(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """The numbers in float64, complex ones as pairs of real and imaginary part in one more dimension."""
+    if np.iscomplexobj(values):
+        return np.stack([values.real, values.imag], axis=-1).astype(np.float64)
+    return np.atleast_1d(values).astype(np.float64)
+
+
+def _as_sent(reals: NDArray[np.float64], sent: NDArray[np.generic]) -> NDArray[np.generic]:
+    """These numbers in the shape and dtype of what was to be sent."""
+    if np.iscomplexobj(sent):
+        reals = np.asarray(reals[..., 0] + 1j * reals[..., 1])
+    found: NDArray[np.generic] = reals.reshape(sent.shape).astype(sent.dtype)
+    return found
 
 
 def _arrays(values: dict[str, NDArray[np.float64]]) -> RecordDict:

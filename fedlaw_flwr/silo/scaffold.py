@@ -1,4 +1,4 @@
-"""A new silo's task package: a task that trains, its test, its silo.yaml and a synthetic CSV, from templates/."""
+"""A new silo's package: a task that trains, a client, a test, silo.yaml and a synthetic CSV, from templates/."""
 
 import importlib.util
 import keyword
@@ -10,11 +10,14 @@ from string import Template
 
 import numpy as np
 
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
+
 _TEMPLATES = {
     "README.md": "README.md.template",
     "pyproject.toml": "pyproject.toml.template",
     "silo.yaml": "silo.yaml.template",
     "{package}/task.py": "task.py.template",
+    "{package}/client.py": "client.py.template",
     "tests/test_task.py": "test_task.py.template",
 }
 _RECORDS, _SEED = 300, 20260101
@@ -63,14 +66,14 @@ def synthetic_records() -> str:
 
 def _check_name(package: str, project: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", package) or keyword.iskeyword(package):
-        raise ValueError(
+        raise InputError(
             f"silo {package!r}: a Python module's name is expected: lower-case letters, digits and _, a letter first, "
             "40 at most, no word of the language, as my_hospital"
         )
     if project.exists():
-        raise FileExistsError(f"{project} is there already: take another name or --folder, or move it away")
+        raise AlreadyThere(f"{project} is there already: take another name or --folder, or move it away")
     if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
-        raise ValueError(f"silo {package!r}: a module of this name is installed here already; take another")
+        raise InputError(f"silo {package!r}: a module of this name is installed here already; take another")
 
 
 def _template(name: str) -> str:

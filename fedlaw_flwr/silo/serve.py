@@ -17,14 +17,15 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
+from flwr.common.serde import message_from_proto, recorddict_from_proto, recorddict_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage  # pylint: disable=no-name-in-module
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=no-name-in-module
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedlaw_flwr.apps.shipped.client import receive, send
+from fedlaw_flwr.apps.shipped.client import TooLarge, packed, receive, send
+from fedlaw_flwr.core.errors import InputError, from_their_code
 from fedlaw_flwr.silo.budget import Budget
-from fedlaw_flwr.silo.config import SiloConfig
+from fedlaw_flwr.silo.config import SiloConfig, check_socket
 from fedlaw_flwr.silo.policy import Policy, Refused
 from fedlaw_flwr.silo.privacy import in_words, reseed, with_noise
 
@@ -41,10 +42,14 @@ class SiloProcess:
     keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
 
     policy.yaml is read once, here: what it does not allow is refused before anything is trained or before anything is
-    sent. Raises DocumentError for one that is missing or wrong.
+    sent. Raises DocumentError for one that is missing or wrong, InputError for a socket whose path is too long
+    or at which another process listens.
     """
 
     def __init__(self, config: SiloConfig) -> None:
+        check_socket(config.socket)  # before the data are loaded, which may take long
+        if _is_listened_at(config.socket):
+            raise InputError(f"a process listens at {config.socket} already: end it, or name another --socket")
         self._config = config
         self._node_config = config.node_config()
         self._state = Path(config.state)
@@ -57,7 +62,8 @@ class SiloProcess:
         """Prepares the client, listens, and answers one message after another."""
         prepare = getattr(import_module(self._config.app.partition(":")[0]), "prepare", None)
         if prepare is not None:
-            prepare(self._node_config)
+            with from_their_code():
+                prepare(self._node_config)
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._budget.end(time.time())  # of one that the machine's own end cut off
         self._say_what_is_allowed()
@@ -128,13 +134,21 @@ class SiloProcess:
             time.sleep(_POLL)
 
     def _answer(self, connection: socket.socket) -> None:
-        header, body = receive(connection)
+        if connection.recv(1, socket.MSG_PEEK) == b"":
+            return  # somebody who looked whether this process listens
+        try:
+            header, body = receive(connection)
+        except ConnectionError as error:
+            _log.warning("%s: a message could not be taken: %s", self._config.name, error)
+            return
         started = time.monotonic()
         try:
             reply = self._reply(json.loads(header), message_from_proto(ProtoMessage.FromString(body)))
-            content = message_to_proto(reply).SerializeToString()
-        except Refused as refused:
-            failure = f"refused by {self._config.name}'s policy: {refused}"
+            content = packed(reply, "the silo's answer")
+        except (Refused, TooLarge) as refused:
+            failure = str(refused)
+            if isinstance(refused, Refused):
+                failure = f"refused by {self._config.name}'s policy: {refused}"
             _log.warning("%s", failure)
             send(connection, json.dumps({"error": failure}).encode(), b"")
             return
@@ -187,13 +201,27 @@ class SiloProcess:
         raise SystemExit(0)
 
 
+def _is_listened_at(path: str) -> bool:
+    """Whether a process listens at this socket; one that has ended may have left the file."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def load_client(reference: str) -> ClientApp:
     """The ClientApp at `module:name`. Raises ValueError with one sentence where there is none."""
     module, _, name = reference.partition(":")
+    if not module or not name:
+        raise InputError(
+            f"client={reference!r}: module:name of a Flower ClientApp is expected, as my_hospital.client:app"
+        )
     try:
         found = getattr(import_module(module), name, None)
     except ImportError as error:
-        raise ValueError(f"client={reference!r}: {module} cannot be imported here: {error}") from error
+        raise InputError(f"client={reference!r}: {module} cannot be imported here: {error}") from error
     if not isinstance(found, ClientApp):
-        raise ValueError(f"client={reference!r}: {name} in {module} is {type(found).__name__}, not a Flower ClientApp")
+        raise InputError(f"client={reference!r}: {name} in {module} is {type(found).__name__}, not a Flower ClientApp")
     return found

@@ -1,11 +1,19 @@
-"""Processes found by what their environment says, and ended with all they started; a port for one to listen on."""
+"""Processes found by what their environment says, and ended with all they started; where they can listen."""
 
 import os
 import signal
 import socket
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET
+from fedlaw_flwr.core.errors import InputError
 
 _STOP = 10.0
+_PREFIX = "fedlaw-"
+_USUAL = Path("/tmp")
+_HERE = ("localhost", "127.0.0.1")
 
 
 def processes_with(variable: str, value: str, pids: Iterable[int] | None = None) -> list[int]:
@@ -47,3 +55,54 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def holder_of(port: int) -> str:
+    """Who listens at this TCP port of this machine: "nginx, process 812", "" where the system does not tell."""
+    import psutil
+
+    try:
+        found = [
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
+        ]
+        return f"{psutil.Process(found[0]).name()}, process {found[0]}" if found else ""
+    except (psutil.Error, OSError):
+        return ""
+
+
+def folder_for_sockets(room: int) -> Path:
+    """A new temporary folder, its owner's alone, short enough for Unix sockets in it.
+
+    Args:
+        room: The bytes of the longest socket's path inside the folder, with the slash before it.
+
+    Returns:
+        A folder in TMPDIR or, where that is too long, in /tmp.
+
+    Raises:
+        InputError: Where both are too long or nothing can be written there, with what to set.
+    """
+    wanted = Path(tempfile.gettempdir())
+    for place in (wanted, _USUAL):
+        if _length_in(place) + room <= LONGEST_SOCKET and os.access(place, os.W_OK | os.X_OK):
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    raise InputError(
+        f"the temporary folder {wanted} is too long for Unix sockets, whose paths have {LONGEST_SOCKET} bytes at most, "
+        f"and those in it would have {_length_in(wanted) + room}: set TMPDIR to a shorter folder"
+    )
+
+
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """This environment, with no proxy between the processes of this machine."""
+    changed = dict(environment)
+    for name in ("NO_PROXY", "no_proxy"):
+        said = [one for one in changed.get(name, "").split(",") if one]
+        changed[name] = ",".join([*said, *(one for one in _HERE if one not in said)])
+    return changed
+
+
+def _length_in(place: Path) -> int:
+    """The bytes of the path of a new folder in this one."""
+    return len(os.fsencode(place)) + 1 + len(_PREFIX) + 8  # mkdtemp adds 8 characters

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import fewest_silos
 from fedlaw_flwr.events.types import (
@@ -44,7 +45,7 @@ CheckTask = Callable[[Mapping[str, str]], Sequence[str]]
 
 def _every_silo(value: float) -> float:
     if value != 1.0:
-        raise ValueError("every silo is needed in every round, so only 1.0 is allowed")
+        raise InputError("every silo is needed in every round, so only 1.0 is allowed")
     return value
 
 
@@ -180,9 +181,9 @@ class MatrixStrategy(ServerOptions, Strategy):
         config = ConfigRecord(dict(config or {}))
         stated = config.get("lr")
         if self.lr is None and stated is None:
-            raise ValueError("lr is needed: the strategy turns the silos' displacement into gradients with it")
+            raise InputError("lr is needed: the strategy turns the silos' displacement into gradients with it")
         if self.lr is not None and stated is not None and float(stated) != float(self.lr):  # type: ignore[arg-type]
-            raise ValueError(f"lr={self.lr} in the strategy and lr={stated!r} in train_config: they must be the same")
+            raise InputError(f"lr={self.lr} in the strategy and lr={stated!r} in train_config: they must be the same")
         self.lr = float(self.lr if stated is None else stated)  # type: ignore[arg-type]
         config["lr"] = self.lr
         return config
@@ -199,7 +200,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         unlearned = list(not_learned(layout, arrays))
         for finding in findings_of(layout, arrays):
             if finding.kind == "wrong":
-                raise ValueError(f"the initial model: {finding.what}")
+                raise InputError(f"the initial model: {finding.what}")
             if finding.what not in unlearned:
                 _log.info("The model: %s", finding.what)
         for sentence in unlearned:
@@ -220,14 +221,19 @@ class MatrixStrategy(ServerOptions, Strategy):
         if not asks:
             return
         said: dict[Silo, Mapping[str, str] | None] = {}
+        alarms: dict[Silo, list[str]] = {}
 
         def receive(ask: Ask, content: RecordDict) -> None:
             said[ask.silo] = gate.read_description(content)
+            alarms[ask.silo] = gate.read_alarms(content)
 
         config = {"server-round": server_round, "exchange": 0}
         run_exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
         for silo in (ask.silo for ask in asks):
             self._task_asked.add(silo.node_id)
+            for alarm in alarms.get(silo, ()):
+                self._say(Warned(reason=f"{silo.name}: {alarm}"))
+                _log.warning("%s: %s", silo, alarm)
             own = said.get(silo)
             if own is None:
                 self._say(TaskNotStated(round=server_round, silo=silo.name, reason="it does not say what it learns"))
@@ -323,7 +329,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         common = {
             key: by_silo
             for key, by_silo in reported.items()
-            if 2 * len(by_silo) >= len(asks) and key != gate.NUM_EXAMPLES
+            if 2 * len(by_silo) >= len(asks) and key.replace("_", "-") != gate.NUM_EXAMPLES
         }
         medians: dict[str, float] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
         if medians:

@@ -26,9 +26,9 @@ class FedLAW(MatrixStrategy, WeightOptions):
 
     A weight round, with delta_i = theta - psi_i = alpha g_i from the silos' trained weights psi_i:
 
-        exchange 1   theta    -> D, f          trial theta~ = theta - sum_i w_i delta_i
+        exchange 1   theta    -> Delta, f      trial theta~ = theta - sum_i w_i delta_i
         exchange 2   theta~   -> z = sum_i w_i delta~_i, f~
-        h = w + (beta / alpha) D z - beta f~;  w <- projection of h on D(s, t);  theta <- theta - sum_i w_i delta_i
+        h = w + (beta / alpha) Delta z - beta f~;  w <- projection of h on D(s, t);  theta <- theta - sum_i w_i delta_i
 
     Once weights are frozen a round is exchange 1 alone. `variant` names other ways to learn the weights. The delta form
     presumes that silos run plain SGD with the step lr. Source: arXiv 2511.03529, Sections 3 and 4, Appendices B, C, I.

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import setting
 from fedlaw_flwr.protocol.layout import BATCH_NORM
 
@@ -15,7 +16,7 @@ def count_or_fraction(value: Any) -> Any:
         ValueError: For a negative number, or a float of 1 or more.
     """
     if value < 0 or (isinstance(value, float) and not value < 1):
-        raise ValueError("a count from 0 up or a fraction in [0, 1) is expected")
+        raise InputError("a count from 0 up or a fraction in [0, 1) is expected")
     return value
 
 
@@ -23,7 +24,7 @@ def _pattern(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
+        raise InputError(f"no regular expression: {error}") from None
     return value
 
 

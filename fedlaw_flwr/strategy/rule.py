@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import documented
 from fedlaw_flwr.core.simplex import byzantine_count
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
@@ -45,7 +46,7 @@ class RuleStrategy(MatrixStrategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rule not in RULES:
-            raise ValueError(f"rule={self.rule!r}: allowed are {', '.join(sorted(RULES))}")
+            raise InputError(f"rule={self.rule!r}: allowed are {', '.join(sorted(RULES))}")
 
     def summary(self) -> None:
         """Logs the rule and its numbers."""

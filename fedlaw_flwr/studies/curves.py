@@ -55,23 +55,22 @@ class Point:
 
 def points_of(run: Run) -> list[Point]:
     """A point for each round of a run, and for round 0 where the first model was measured."""
-    n, attackers = int(run.settings.get("num-silos", 0)), set(run.attackers)
+    n = int(run.settings.get("num-silos", 0))
     measured = {event.round: event.metrics for event in run.events if isinstance(event, Evaluated)}
     rounds = {event.round: event for event in run.rounds}
     points, exchanges = [], 0
     for number in sorted({*rounds, *([0] if 0 in measured else [])}):
         exchanges += len(rounds[number].exchanges) if number in rounds else 0
-        weights, excluded = run.weights.get(number, {}), run.excluded_in(number)
-        metrics = measured.get(number, {})
+        weights, metrics = run.weights.get(number, {}), measured.get(number, {})
         points.append(
             Point(
                 round=number,
                 exchanges=exchanges,
                 accuracy=metrics.get("accuracy"),
                 validation_accuracy=metrics.get("validation-accuracy"),
-                mass=weight_on(attackers, weights),
-                caught=len(excluded & attackers) if weights else None,
-                wronged=len(excluded - attackers) if weights else None,
+                mass=weight_on(run.attackers, weights),
+                caught=len(run.caught_in(number)) if weights else None,
+                wronged=len(run.wrongly_excluded_in(number)) if weights else None,
                 weights=tuple(weights.get(f"silo {i}", math.nan) for i in range(n)) if weights and n <= NAMED else (),
             )
         )
@@ -135,8 +134,9 @@ class Curves:
             self._write_packed(after)
         for run in own:
             (self.folder / f"{run}.csv").unlink(missing_ok=True)
-        for part in self.folder.glob("*.part"):  # of a run that was killed while it wrote
-            part.unlink(missing_ok=True)
+        for name in self._names():
+            if name.endswith(".part"):  # of a run that was killed while it wrote
+                (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # there is none, or there is something else in it
             self.folder.rmdir()
 
@@ -150,12 +150,20 @@ class Curves:
             self.pack()
 
     def _own(self) -> dict[str, Lines]:
+        """What the files of one run hold; without those that another process packs meanwhile."""
         found: dict[str, Lines] = {}
-        for path in sorted(self.folder.glob("*.csv")):
-            if _RUN_FILE.fullmatch(path.name):
-                with suppress(FileNotFoundError), path.open(newline="", encoding="utf-8") as file:  # packed meanwhile
-                    found[path.stem] = _read_lines(file, path, FIELDS)
+        for name in filter(_RUN_FILE.fullmatch, self._names()):
+            path = self.folder / name
+            with suppress(FileNotFoundError), path.open(newline="", encoding="utf-8") as file:
+                found[path.stem] = _read_lines(file, path, FIELDS)
         return found
+
+    def _names(self) -> list[str]:
+        """The names in the folder; none where there is no folder."""
+        try:
+            return sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return []
 
     def _read_packed(self) -> dict[str, Lines]:
         found: dict[str, list[list[str]]] = {}

@@ -29,6 +29,7 @@ COLOURS = (*LINES, "#c2478d", "#1f9a9a", "#8fae1b", "#7a3b2e")
 _Dashes = str | tuple[int, tuple[int, ...]]
 _DASHES: tuple[_Dashes, ...] = (*DASHES, (0, (9, 2)), (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)), (0, (2, 2)))
 _PANEL, _MARGIN = (3.4, 2.9), (1.0, 0.4)  # inches
+_TITLE = 3.0  # inches; a panel's title is in the middle of its axes, which leave room for their numbers at the left
 
 Curve = tuple[PlannedRun, Sequence[Point]]
 
@@ -89,7 +90,7 @@ def canvas_of(figure: Figure, curves: Sequence[Curve]) -> "Canvas":
         all_axes = canvas.subplots(rows, columns, squeeze=False).ravel()
         for axes, (label, own) in zip(all_axes, panels.items(), strict=False):
             draw(axes, own, figure)
-            _fold(axes.set_title(label, parse_math=False), canvas.dpi * _PANEL[0])
+            _fold(axes.set_title(label, parse_math=False), canvas.dpi * _TITLE)
             axes.grid(color="#e6e6e6", linewidth=0.6)
         for axes in islice(all_axes, len(panels), None):
             axes.remove()
@@ -124,11 +125,13 @@ def _legend(canvas: "Canvas", named: "Mapping[str, Artist]") -> "Legend":
 
 def _fold(text: "Text", width: float) -> None:
     """Breaks a text into lines until it is at most so many pixels wide, as far as its words allow."""
-    whole = text.get_text()
-    for most in range(len(whole), 0, -1):
+    whole, now = text.get_text(), text.get_window_extent().width
+    if now <= width:
+        return
+    for most in range(int(1.2 * len(whole) * width / now), 0, -1):  # letters a line; some are wider than others
+        text.set_text("\n".join(wrap(whole, most, break_long_words=False, break_on_hyphens=False)))
         if text.get_window_extent().width <= width:
             return
-        text.set_text("\n".join(wrap(whole, most, break_long_words=False, break_on_hyphens=False)))
 
 
 def lines_of(figure: Figure, curves: Sequence[Curve]) -> dict[str, list[Line]]:

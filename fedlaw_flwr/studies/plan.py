@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError
 from fedlaw_flwr.config.settings import Settings, SettingsError, every_setting, parsed, renamed
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.studies.table import recorded
 
 _log = logging.getLogger("flwr")
@@ -31,9 +32,9 @@ WHERE = ("data-dir", "download", "device", "run-dir", "timeout", "startup-timeou
 
 def _plain(value: Any) -> Any:
     if not isinstance(value, bool | int | float | str):
-        raise ValueError("a number, a text, true or false is expected")
+        raise InputError("a number, a text, true or false is expected")
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.IGNORECASE):
-        raise ValueError("this is a text to YAML; written with a point, 1.0e-2, it is a number")
+        raise InputError("this is a text to YAML; written with a point, 1.0e-2, it is a number")
     return value
 
 
@@ -41,13 +42,13 @@ def _plain_or_by_another(value: Any) -> Any:
     if not isinstance(value, dict):
         return _plain(value)
     if len(value) != 1 or not all(isinstance(by, dict) and by for by in value.values()):
-        raise ValueError("a value, or one other setting's values and what goes with each: {attack: {lie: 1}}")
+        raise InputError("a value, or one other setting's values and what goes with each: {attack: {lie: 1}}")
     return {str(other): {_plain(key): _plain(each) for key, each in by.items()} for other, by in value.items()}
 
 
 def _some(value: Any) -> Any:
     if value is None or value == []:
-        raise ValueError("a value or a list of values is expected")
+        raise InputError("a value or a list of values is expected")
     return [_plain(each) for each in value] if isinstance(value, list) else _plain(value)
 
 
@@ -299,7 +300,7 @@ def _resolved(values: Mapping[str, Value | ByAnother]) -> dict[str, Value]:
     for name, value in values.items():
         other = _other(value)
         if other is not None and other not in own:
-            raise ValueError(f"{name}={value!r}: {other!r} is no setting with a value of its own here")
+            raise InputError(f"{name}={value!r}: {other!r} is no setting with a value of its own here")
         if not isinstance(value, dict):
             found[name] = value if other is None else own[other]
         elif other is not None and own[other] in value[other]:

@@ -152,7 +152,7 @@ def _seeds(cell: Cell) -> str:
     seeds = " ".join(map(str, cell.seeds))
     if cell.stuck:
         return f"{seeds} ({cell.stuck} never moved)"
-    return f"{seeds} ({cell.held} rounds held)" if cell.held else seeds
+    return f"{seeds} ({cell.held} rounds skipped)" if cell.held else seeds
 
 
 def own_settings(experiment: Experiment) -> dict[str, dict[str, object]]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.core.errors import InputError
+
 FIELDS = (
     "method",
     "task",
@@ -53,7 +55,7 @@ names, for good: a run that was done under an old name is not done again, and it
 Row = Mapping[str, str]
 
 
-class TableError(ValueError):
+class TableError(InputError):
     """A results file is not what this release writes, or somebody else is writing it."""
 
 

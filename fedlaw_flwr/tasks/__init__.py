@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.extras import naming_the_extra
 from fedlaw_flwr.tasks.choice import AS_IT_COMES, Choice
 
@@ -35,7 +36,7 @@ class TaskEntry:
     def check_widths(self, widths: tuple[int, ...]) -> None:
         """Raises ValueError for widths its net cannot have."""
         if self.is_cnn and widths and (len(widths) != 3 or any(width % 8 for width in widths)):
-            raise ValueError(
+            raise InputError(
                 f"widths={','.join(map(str, widths))!r}: the CNN has three convolutions, each a multiple of the 8 "
                 "groups of its group norm wide: 32,64,64"
             )
@@ -70,7 +71,7 @@ def load_task(name: str, partition: "Partition", seed: int, choice: Choice = AS_
     asked for, and raise then FileNotFoundError, naming `data-dir`, if they are missing.
     """
     if name not in TASKS:
-        raise ValueError(f"task={name!r}: allowed are {', '.join(TASKS)}")
+        raise InputError(f"task={name!r}: allowed are {', '.join(TASKS)}")
     TASKS[name].check_widths(choice.widths)
     module, _, function = TASKS[name].where.partition(":")
     with naming_the_extra():

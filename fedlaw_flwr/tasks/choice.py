@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedlaw_flwr.core.errors import InputError
+
 INPUTS = ("standardised", "unit", "centred")
 """How inputs are scaled, by constants of the training split: (x - mean) / deviation; (x - min) / (max - min), in
 [0, 1]; or twice that less 1, in [-1, 1]."""
@@ -28,5 +30,5 @@ def widths_of(text: str) -> tuple[int, ...]:
     """The widths in a text such as "200,100"; raises ValueError for anything but whole numbers from 1 up."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError("whole numbers from 1 up are expected, with commas between them: 200,100")
+        raise InputError("whole numbers from 1 up are expected, with commas between them: 200,100")
     return tuple(int(part) for part in parts)

@@ -2,13 +2,15 @@
 
 import torch
 
+from fedlaw_flwr.core.errors import InputError
+
 
 def device(name: str) -> torch.device:
     """The torch device of this name; auto is cuda where there is one. Raises ValueError for cuda without one."""
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={name!r}: allowed are auto, cpu, cuda")
+        raise InputError(f"device={name!r}: allowed are auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda': torch finds no CUDA device here; use cpu or auto")
+        raise InputError("device='cuda': torch finds no CUDA device here; use cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

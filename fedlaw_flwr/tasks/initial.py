@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedlaw_flwr.core.errors import InputError
 
 _ABOUT = "fedlaw"
 
@@ -39,10 +42,23 @@ def load_initial(path: Path) -> Initial:
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
-            arrays = {key: file.get_tensor(key) for key in about.get("order") or file.keys()}
+            arrays = {key: _numbers(path, file, key) for key in about.get("order") or file.keys()}
+    except InputError:
+        raise
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise ValueError(f"initial-model={str(path)!r}: no safetensors file can be read there ({error})") from None
+        raise InputError(f"initial-model={str(path)!r}: no safetensors file can be read there ({error})") from None
     description = about.get("description", {})
     if not isinstance(description, dict) or not all(isinstance(value, str) for value in description.values()):
-        raise ValueError(f"initial-model={str(path)!r}: its description is no mapping of texts; make it anew")
+        raise InputError(f"initial-model={str(path)!r}: its description is no mapping of texts; make it anew")
     return Initial(arrays, str(about.get("task", "")), description)
+
+
+def _numbers(path: Path, file: Any, key: str) -> NDArray[np.generic]:
+    """An array of an open file. Raises InputError for one of a type that NumPy has not, as bfloat16."""
+    try:
+        found: NDArray[np.generic] = file.get_tensor(key)
+    except (TypeError, AttributeError, KeyError) as error:
+        kind = file.get_slice(key).get_dtype()
+        where = f"initial-model={str(path)!r}"
+        raise InputError(f"{where}: array {key!r} is {kind}, which NumPy has not; save the model as float32") from error
+    return found

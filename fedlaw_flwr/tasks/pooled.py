@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.tasks.base import Examples
 from fedlaw_flwr.tasks.choice import Choice
@@ -55,7 +56,7 @@ class PooledTask:
     def load_train(self, silo: int) -> Examples:
         """This silo's part of the training split. Raises ValueError for a silo there is not."""
         if not 0 <= silo < self._partition.num_silos:
-            raise ValueError(f"silo {silo}: there are silos 0 to {self._partition.num_silos - 1}")
+            raise InputError(f"silo {silo}: there are silos 0 to {self._partition.num_silos - 1}")
         train = self._splits[0]
         chosen = torch.from_numpy(self._dealt[silo])
         return Examples(train.inputs[chosen], train.targets[chosen])
@@ -81,7 +82,7 @@ class PooledTask:
         raw, labels = self._load()
         tenth = len(labels) // 10
         if tenth == 0:
-            raise ValueError(
+            raise InputError(
                 f"task={self.name!r}: {len(labels)} examples cannot be split 80/10/10; at least 10 are needed"
             )
         order = seeding.generator(self._seed, "split").permutation(len(labels))

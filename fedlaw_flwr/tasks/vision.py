@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from fedlaw_flwr.core.errors import InputError, NotThere
 from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.tasks.choice import Choice
 from fedlaw_flwr.tasks.models import cnn, mlp
@@ -77,12 +78,12 @@ def _read(name: str, dataset: str, data_dir: str, download: bool, train: bool) -
     Raises FileNotFoundError where the files are missing or cannot be fetched, ValueError where they are damaged.
     """
     if not data_dir:
-        raise FileNotFoundError(f"task={name!r} needs data-dir, the folder torchvision keeps {dataset} in")
+        raise NotThere(f"task={name!r} needs data-dir, the folder torchvision keeps {dataset} in")
     try:
         from torchvision import datasets
     except (ImportError, OSError, RuntimeError) as error:
         need = f"task={name!r} needs a torchvision that fits this torch ({error})"
-        raise ValueError(f"{need}: install this package's `vision` extra, or pip install torchvision") from error
+        raise InputError(f"{need}: install this package's `vision` extra, or pip install torchvision") from error
     root = Path(data_dir).expanduser().resolve()
     folder, here = root / _FOLDERS[dataset], f"data-dir={str(root)!r}"
     try:
@@ -92,12 +93,12 @@ def _read(name: str, dataset: str, data_dir: str, download: bool, train: bool) -
         if download:
             failed = f"{here}: {dataset} could not be downloaded or read there ({why})"
             remedy = f"remove {str(folder)!r} and try again, or put whole files there"
-            raise FileNotFoundError(f"{failed}; {remedy}") from error
+            raise NotThere(f"{failed}; {remedy}") from error
         if not folder.is_dir():
             remedy = f"name the folder that {dataset} lies in, or set download=true"
-            raise FileNotFoundError(f"{here} holds no {dataset}; looked for {str(folder)!r}: {remedy}") from error
+            raise NotThere(f"{here} holds no {dataset}; looked for {str(folder)!r}: {remedy}") from error
         damaged = f"{here} holds a {dataset} that is incomplete or damaged, in {str(folder)!r} ({why})"
-        raise ValueError(f"{damaged}; remove it and set download=true, or put whole files there") from error
+        raise InputError(f"{damaged}; remove it and set download=true, or put whole files there") from error
     inputs = np.asarray(found.data)
     if inputs.ndim == 4:
         inputs = inputs.transpose(0, 3, 1, 2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlaw_flwr.core import seeding
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.training.options import LOSS_AT
 
@@ -112,7 +113,7 @@ def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     an unknown loss_at.
     """
     if job.loss_at not in LOSS_AT:
-        raise ValueError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
+        raise InputError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
     received = mean_loss(model, task, job.loss_examples) if job.loss_at == "received" else None
     if job.wants_update or received is None:
         with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,7 @@ from fedlaw_flwr.config.settings import Settings, SettingsError
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.events.folder import RunFolder
 from fedlaw_flwr.events.record import OWN_TASK, Run
-from fedlaw_flwr.events.types import Evaluated, EvaluatedBySilos, NotAdmitted
+from fedlaw_flwr.events.types import Evaluated, EvaluatedBySilos, NotAdmitted, Warned
 from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.silo.config import DRILL, HONEST, OWN_DATA, SiloConfig
 from fedlaw_flwr.tasks import OWN
@@ -106,6 +106,15 @@ def test_a_silo_that_learns_something_else_is_named_and_never_trained(tmp_path, 
     assert "columns" in away.reason and "feet" in away.reason and away.round == 1
     assert all(len(event.silos) == 5 and "silo 2" not in event.silos for event in done.rounds)
     assert done.events.index(away) < done.events.index(done.rounds[0])
+
+
+def test_what_is_odd_about_a_silos_columns_is_a_warning_of_the_run_and_it_takes_part(tmp_path, settings, silos):
+    silos[4]["alarm"] = "column 'x' is mostly missing"
+    done = run(tmp_path, settings, silos)
+    assert [event.reason for event in of(done, Warned)] == [
+        "node 6: column 'x' is mostly missing"
+    ]  # no name is known yet
+    assert all(len(event.silos) == 6 for event in done.rounds)
 
 
 def test_with_too_many_that_learn_something_else_every_round_is_skipped(tmp_path, settings, silos):

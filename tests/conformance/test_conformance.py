@@ -3,7 +3,9 @@
 import ast
 import inspect
 import os
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import quickstart_client
 import torch
 import typer
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 from wrong_clients import (
@@ -21,11 +23,15 @@ from wrong_clients import (
     LABELS,
     SHAPES,
     app_of,
+    content_of,
     honest,
     initial,
     loss_and_gradient,
     personal,
+    received,
+    trained,
     unseeded,
+    with_momentum,
 )
 
 from fedlaw_flwr.apps import deployed
@@ -106,6 +112,88 @@ def test_a_good_client_of_float16_arrays_is_right_and_what_rounding_hides_is_sai
     findings = findings_of(app_of(train), arrays, Terms(lr=1e-3))
     assert wrong_of(findings) == {}
     assert "lost in the rounding" in findings["step"].what
+
+
+def torch_client(optimiser, *, batch=16, dropout=0.0, seeded=False, epochs="run"):
+    """A client as people write them: its loss is the mean of what it sees while it trains, with dropout if so asked."""
+    inputs, labels = torch.tensor(INPUTS, dtype=torch.float32), torch.tensor(LABELS)
+
+    def train(message, context):
+        if seeded:
+            torch.manual_seed(0)
+        config = message.content["config"]
+        net = torch.nn.Linear(4, 3)
+        net.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        steps, total, seen = optimiser(net.parameters(), lr=config["lr"]), 0.0, 0
+        for _ in range(config["local-epochs"] if epochs == "message" else context.run_config["local-epochs"]):
+            for rows in torch.randperm(len(inputs)).split(batch):
+                steps.zero_grad()
+                outputs = net(torch.nn.functional.dropout(inputs[rows], dropout))
+                loss = torch.nn.functional.cross_entropy(outputs, labels[rows])
+                loss.backward()
+                steps.step()
+                total, seen = total + float(loss) * len(rows), seen + len(rows)
+        metrics = MetricRecord({"loss": total / seen, "num-examples": len(labels)})
+        content = RecordDict({"arrays": ArrayRecord(net.state_dict()), "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    return app_of(train)
+
+
+def looked_at(app, epochs=1):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        # The first optimiser of a process imports for seconds.
+        return findings_of(app, terms=Terms(local_epochs=2), run_config={"local-epochs": epochs})
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 2}, {"dropout": 0.5}, {"dropout": 0.5, "batch": 30}], ids=str)
+def test_an_unseeded_client_that_is_otherwise_right_gets_no_wrong(options):
+    findings = looked_at(torch_client(torch.optim.SGD, **options))
+    assert wrong_of(findings) == {}
+    assert findings["repeats"].kind == "note"
+    assert "drawn by chance" in findings["loss_only"].what
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+@pytest.mark.parametrize("seeded", [True, False])
+@pytest.mark.parametrize("epochs", ["run", "message"])
+def test_momentum_is_found_whoever_says_how_many_epochs_and_whatever_the_batches(momentum, seeded, epochs):
+    sgd = partial(torch.optim.SGD, momentum=momentum)
+    findings = looked_at(torch_client(sgd, seeded=seeded, epochs=epochs, batch=20))
+    assert set(wrong_of(findings)) == {"momentum"}
+    assert "times as far as one" in findings["momentum"].what
+
+
+def test_momentum_is_found_by_the_size_of_batches_where_epochs_are_fixed():
+    def train(message, context):
+        config = dict(message.content["config"]) | {"local-epochs": 1}
+        fixed = type("Fixed", (), {"content": {**message.content, "config": config}})
+        model = received(message)
+        after = trained(fixed, model, with_momentum)
+        return Message(content_of(message, after, loss_and_gradient(model)[0]), reply_to=message)
+
+    assert set(wrong_of(findings_of(app_of(train)))) == {"momentum"}
+
+
+def test_where_momentum_cannot_be_told_the_finding_says_what_to_look_at():
+    def train(message, context):
+        fixed = dict(message.content["config"]) | {"local-epochs": 1, "batch-size": 20}
+        after = trained(type("Fixed", (), {"content": {**message.content, "config": fixed}}), received(message))
+        return Message(content_of(message, after, loss_and_gradient(received(message))[0]), reply_to=message)
+
+    finding = findings_of(app_of(train))["momentum"]
+    assert finding.kind == "note" and "see that the optimiser is plain SGD" in finding.what
+
+
+def test_a_client_of_the_current_folder_is_found_as_flwr_run_finds_it(tmp_path):
+    source = Path(quickstart_client.__file__).read_text()
+    (tmp_path / "here_alone.py").write_text(source + "\n\ndef initial_model(node_config):\n    return {}\n")
+    command = [Path(sys.executable).parent / "fedlaw", "conformance", "here_alone:app"]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "cannot be imported" not in done.stderr and "nothing to learn" in done.stderr
+    assert done.returncode == 2
 
 
 def test_a_check_that_would_repeat_a_fault_is_not_made_and_named_at_the_end():

@@ -17,6 +17,7 @@ from fedlaw_flwr.cli.main import app
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.preparation import accept, init, join, render
+from fedlaw_flwr.events.folder import RunFailed
 
 # Volumes are folders of `world`, a container's paths are looked for there, and what is run in one is run here.
 ENGINE = """
@@ -38,6 +39,12 @@ if name == "docker":
         print("27.0")
     elif words[0] == "volume":
         sys.exit(not (world / "volumes" / words[2]).exists())
+    elif words[0] == "inspect":
+        told = world / "states" / words[-1]
+        lines = told.read_text().splitlines() if told.exists() else ["running 0 healthy"]
+        print(lines[0])
+        if lines[1:]:  # at the next look it is as the next line says
+            told.write_text("\\n".join(lines[1:]))
     elif words[0] == "cp":
         source = pathlib.Path(here(words[1].partition(":")[2]))
         (shutil.copytree if source.is_dir() else shutil.copy)(source, words[2])
@@ -52,6 +59,8 @@ for made in ("up", "run"):
 if verb in ("exec", "run"):
     service, *command = [word for word in words if word not in ("-T", "--rm", "--no-deps")]
     note(verb, service, *command[:4])
+    if command[0] == "grep":
+        sys.exit(not (world / "listens" / service).exists())
     if command[0] == "flwr":
         command = [sys.executable, FLWR, str(world / "volumes/fedlaw-clinics_state/nodes"), *command[1:]]
     elif command[0] == "python":
@@ -60,6 +69,8 @@ if verb in ("exec", "run"):
         command = [command[0], *map(here, command[1:])]
     sys.exit(subprocess.run(command).returncode)
 note(verb, *words)
+if verb == "logs" and (world / "logs" / words[-1]).exists():
+    print((world / "logs" / words[-1]).read_text())
 if verb == "ps":
     print(words[-1])
 if verb == "up" and words == ["-d"]:
@@ -163,6 +174,56 @@ def test_in_a_drill_every_silo_is_started_data_first_and_nodes_once_they_are_reg
     lines = (world / "asked").read_text().splitlines()
     registered = [index for index, line in enumerate(lines) if "supernode register" in line]
     assert len(registered) == 2 and max(registered) < lines.index("up -d")
+
+
+@pytest.fixture
+def drill(world, file, federation, folder, monkeypatch):
+    """A drill whose containers are as these files say: how, whether its socket is there, and what is in its log."""
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    monkeypatch.setattr("fedlaw_flwr.deploy.containers._LOOK", 0.0)
+
+    def write(kind: str, **contents: str) -> None:
+        (world / kind).mkdir(exist_ok=True)
+        for silo, content in contents.items():
+            (world / kind / f"{silo}-data").write_text(content)
+
+    return write
+
+
+def test_a_silo_s_data_are_waited_for_by_the_look_of_its_own_health_check(world, file, drill):
+    drill(
+        "states",
+        aachen="created 0\nrunning 0 starting\nrunning 0 starting\nrunning 0 healthy",
+        bonn="running 3 unhealthy",
+    )
+    drill("listens", bonn="")  # it was started anew last night, and Docker has not looked again
+    assert "2 of 2 silos are online" in fedlaw("containers up", file)
+    looks = [words for words in asked(world, "exec") if words[1] == "grep"]
+    assert looks == [
+        ["bonn-data", "grep", "-q", "/run/fedlaw/silo.sock", "/proc/net/unix"],
+        *[["aachen-data", "grep", "-q", "/run/fedlaw/silo.sock", "/proc/net/unix"]] * 2,
+    ]
+
+
+@pytest.mark.parametrize("state", ["restarting 4 starting", "running 1 starting", "exited 0", "dead 0 unhealthy"])
+def test_a_silo_whose_own_container_ends_is_named_with_the_last_sentence_of_its_log(world, file, folder, drill, state):
+    drill("states", bonn=state)
+    said = "records.csv: row 300,001: age='n/a' is no number"
+    drill("logs", bonn=f"bonn-data  | INFO reading\nbonn-data  | error: {said}")
+    with pytest.raises(RunFailed) as caught:
+        fedlaw("containers up", file)
+    assert str(caught.value) == (
+        f"bonn's own process ends before it can answer: {said}; "
+        f"`docker compose logs bonn-data` in {folder.path} has the rest"
+    )
+
+
+def test_data_that_load_for_too_long_in_a_container_are_said(file, drill, monkeypatch):
+    monkeypatch.setattr("fedlaw_flwr.deploy.containers._LOADING", 0.0)
+    drill("states", aachen="running 0 starting")
+    with pytest.raises(TimeoutError, match="still loading after 0 s: aachen; `docker compose logs aachen-data`"):
+        fedlaw("containers up", file)
 
 
 def test_a_replaced_key_is_taken_off_the_server_and_its_node_restarted_where_it_is_here(

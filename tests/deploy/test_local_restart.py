@@ -25,6 +25,14 @@ if number == 2:
 print("SuperNode ID: 7", flush=True)
 time.sleep(300)
 """
+# A silo's own process, without data: it listens at once.
+DATA = """
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+time.sleep(300)
+"""
 
 
 @pytest.fixture
@@ -37,6 +45,10 @@ def one_silo(tmp_path, monkeypatch):
     render(federation, local.folder)
 
     def stand_in(self, name):
+        if name.endswith("-data"):
+            path = self._sockets() / f"{name.removesuffix('-data')}.sock"
+            path.unlink(missing_ok=True)
+            return [sys.executable, "-c", DATA, str(path)]
         script = NODE if name.endswith("-node") else "import time; time.sleep(300)"
         return [sys.executable, "-c", script, str(tmp_path / f"{name}.tries")]
 

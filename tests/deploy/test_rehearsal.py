@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file as save_torch
 
 from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.preflight import initial_model
 from fedlaw_flwr.deploy.rehearsal import rehearse
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import from_dict
+from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.records.schema import Schema
+from fedlaw_flwr.reporting.narrative import story
 from fedlaw_flwr.silo.config import SiloConfig
-from fedlaw_flwr.tasks.initial import load_initial
+from fedlaw_flwr.tasks.initial import load_initial, save_initial
 
 SCHEMA = """\
 target: {column: outcome, classes: [well, ill]}
@@ -111,6 +118,57 @@ categorical:
 
     assert rows(*parts) == rows(whole)
     assert not any(task.suspicions() for task in (whole, *parts))
+
+
+@pytest.mark.parametrize(
+    ("mislabelled", "known"), [(1, "silo-5:mislabelled"), (2, "silo-4:mislabelled,silo-5:mislabelled")]
+)
+def test_the_run_knows_whom_the_rehearsal_mislabelled_and_makes_none_of_them_attack(silo, tmp_path, mislabelled, known):
+    federation = Federation.read(rehearse(silo, tmp_path / "rehearsal", silos=6, mislabelled=mislabelled))
+    settings = federation.settings()
+    assert settings.drills == known
+    assert settings.known_attacks() == {name: "mislabelled" for name in known.replace(":mislabelled", "").split(",")}
+    assert federation.drills == {} and {federation.silo_config(f"silo-{i}").attack for i in range(6)} == {""}
+
+
+def test_the_verdict_on_a_rehearsal_names_the_mislabelled_silo_and_the_task(silo, tmp_path):
+    settings = Federation.read(rehearse(silo, tmp_path / "rehearsal")).settings()
+    learned = {"round": 6, "skipped": False, "silos": [f"silo-{i}" for i in range(5)], "phase": "learning"}
+    started = {"settings": settings.as_config(), "attackers": settings.known_attacks(), "own-task": "tabular"}
+    lines = [{"kind": "run", **started}, {"kind": "round", **learned, "weights": [0.25, 0.25, 0.25, 0.25, 0.0]}]
+    run = Run.of(from_dict(line) for line in lines)
+    what, who, _ = story(run)
+    assert what.startswith("5 silos learned tabular, from data of their own, together for 1 of 6 rounds with FedLAW; ")
+    assert what.endswith("; 1 of them had wrong labels on purpose (silo-4).")
+    assert who == "The one mislabelled silo ended with no weight (since round 6): silo-4; no honest silo was excluded."
+    found = verdict(run)
+    assert (found.caught, found.attackers, found.wrongly_excluded, found.honest) == (1, 1, 0, 4)
+    through = Run.of(from_dict(line) for line in [lines[0], {**lines[1], "weights": [0.2] * 5}])
+    assert story(through)[1].startswith("The one mislabelled silo got through: silo-4 (together 20.0 % of the weight)")
+
+
+def test_a_real_federation_still_does_not_claim_to_know_who_is_honest(silo, tmp_path):
+    settings = Federation.read(rehearse(silo, tmp_path / "rehearsal", mislabelled=0)).settings()
+    run = Run.of([from_dict({"kind": "run", "settings": settings.as_config()})])
+    assert not run.is_honesty_known and "none of them was made to attack" in story(run)[0]
+    assert story(run)[0].startswith("5 silos learned from data of their own together")
+
+
+def test_preflight_says_of_the_initial_model_what_the_strategy_will_say(silo, tmp_path):
+    federation = Federation.read(rehearse(silo, tmp_path / "rehearsal"))
+    (right,) = initial_model(federation)
+    assert right.ok and right.what.startswith("initial-model: ") and "parameters in" in right.what
+    file = Path(federation.settings().initial_model)
+    arrays = {"w": np.ones(2, np.float32), "mask": np.full(2, -np.inf, np.float32), "table": np.arange(2)}
+    file.unlink()
+    save_initial(file, arrays, "own", {})
+    said = {finding.kind: finding.what for finding in initial_model(federation)}
+    assert set(said) == {"ok", "note"} and "table (int64)" in said["note"]
+    assert any("mask: some values are infinite" in finding.what for finding in initial_model(federation))
+    save_torch({"w": torch.ones(2), "head": torch.ones(2, dtype=torch.bfloat16)}, file)
+    (broken,) = initial_model(federation)
+    assert broken.kind == "wrong"
+    assert broken.what.endswith("array 'head' is BF16, which NumPy has not; save the model as float32")
 
 
 def test_data_that_are_wrong_are_refused_before_anything_is_written(silo, tmp_path):

@@ -228,6 +228,21 @@ def test_an_attacked_label_is_warned_about():
     assert warnings_of(Settings.read({})) == []
 
 
+def test_more_attackers_than_max_byzantine_are_warned_about():
+    many = Settings.read({"attack": "lie", "byzantine": 6, "max-byzantine": 0.2, "partition": "iid"})
+    (sentence,) = warnings_of(many)
+    assert sentence.startswith("6 silos attack and max-byzantine=0.2 says at most 4 of 20")
+    assert warnings_of(replace(many, byzantine=4)) == []
+    mixed = replace(many, attack="lie:2,sign_flip:3")
+    assert warnings_of(mixed)[0].startswith("5 silos attack")
+
+
+def test_a_share_of_attackers_without_an_attack_is_warned_about():
+    (sentence,) = warnings_of(Settings.read({"byzantine": 0.3}))
+    assert sentence.startswith("byzantine=0.3 has no effect: attack='none', so nobody attacks")
+    assert warnings_of(Settings.read({"byzantine": 0})) == []
+
+
 def test_a_sleeper_that_would_never_wake_is_warned_about():
     asleep = Settings.read({"attack": "sleeper", "num-rounds": 20, "partition": "iid"})
     assert "never attacks" in warnings_of(asleep)[0]

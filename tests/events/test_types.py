@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 EXCHANGE = ExchangeTotals(answered=2, rejected=1, silent=1, bytes_down=4000, bytes_up=1600, seconds=1.5)
 WHERE = {"round": 3, "exchange": 2, "silo": "silo 2"}
 WHOLE = [
-    RunStarted(settings={"task": "digits", "beta": 0.01}, attackers={"silo 2": "lie"}),
+    RunStarted(settings={"task": "digits", "beta": 0.01}, attackers={"silo 2": "lie"}, own_task="tabular"),
     Warned(reason="attackers own the whole group of label 2"),
     ReplyRejected(**WHERE, reason="the loss is nan"),
     NoReply(**WHERE, reason="no answer within 600 s"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import record_of, reply
 
-from fedlaw_flwr.protocol.gate import Rejected, read_claim, read_description, read_loss, read_update
+from fedlaw_flwr.protocol.gate import Rejected, read_alarms, read_claim, read_description, read_loss, read_update
 from fedlaw_flwr.protocol.layout import Layout
 
 STATE = {
@@ -160,6 +160,41 @@ def test_a_missing_array_an_extra_one_and_another_s_name_are_refused_by_name():
     assert refused(reply({**STATE, "backdoor": np.ones(1)})) == "array 'backdoor' is not one of the model's (1 are not)"
     assert "is missing" in refused(reply({**{k: v for k, v in STATE.items() if k != "w"}, "W": STATE["w"]}))
     assert "is missing (6 of 6 are)" in refused(reply({}))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"),
+    [
+        ("_orig_mod.", "torch.compile"),
+        ("module.", "DataParallel"),
+        ("_module.", "Opacus"),
+        ("_orig_mod.module.", "torch.compile and DataParallel"),
+    ],
+)
+def test_keys_behind_the_prefix_of_a_wrapper_are_refused_with_what_to_send(prefix, wrapper):
+    wrapped = {f"{prefix}{key}": value for key, value in STATE.items()}
+    said = f"the keys sent begin with {prefix!r}, as {wrapper} has them; send model.{prefix}state_dict()"
+    assert refused(reply(wrapped)).endswith(f"is missing (6 of 6 are): {said}")
+    said = (
+        f"the server's own keys begin with {prefix!r}, as {wrapper} has them; make the initial model of model.{prefix}"
+    )
+    assert f"is missing (6 of 6 are): {said}state_dict()" in refused(reply(STATE), wrapped)
+    assert read(reply(wrapped), wrapped)[0] == 0  # a model whose own keys are such is no mistake
+    deep = {"module." * 10**5 + key: value for key, value in STATE.items()}
+    assert refused(reply(deep)).endswith("is missing (6 of 6 are)")
+    short = {key: value for key, value in wrapped.items() if not key.endswith(".w") and not key.endswith("scale")}
+    assert refused(reply(short)).endswith("is missing (6 of 6 are)")  # other arrays are missing as well
+
+
+def test_the_wrappers_are_those_of_pytorch():
+    import torch
+
+    net = torch.nn.Linear(2, 2)
+    sent = record_of({key: value.numpy() for key, value in torch.compile(net).state_dict().items()})
+    state = {key: value.numpy() for key, value in net.state_dict().items()}
+    assert "torch.compile has them; send model._orig_mod.state_dict()" in refused(reply(sent), state)
+    sent = record_of({key: value.numpy() for key, value in torch.nn.DataParallel(net).state_dict().items()})
+    assert "DataParallel has them; send model.module.state_dict()" in refused(reply(sent), state)
 
 
 def test_an_extra_array_cannot_write_its_name_into_the_log():
@@ -444,3 +479,11 @@ def test_a_description_that_is_none_says_nothing(said):
 def test_a_description_is_read_from_whatever_record_holds_it():
     said = ConfigRecord({"task": "points", "description": '{"column age": "years"}'})
     assert read_description(RecordDict({"arrays": ArrayRecord(), "x": said})) == {"column age": "years"}
+
+
+def test_alarms_are_short_texts_of_one_line_and_never_more_than_twenty():
+    said = ConfigRecord({"alarms": ["'age' is\nmostly missing", "x" * 1000, *(["y"] * 50)]})
+    found = read_alarms(RecordDict({"description": said}))
+    assert found[0] == "'age' is mostly missing" and len(found) == 20 and all(len(text) <= 204 for text in found)
+    assert read_alarms(RecordDict({"description": ConfigRecord({"alarms": "all"})})) == []
+    assert read_alarms(RecordDict({"arrays": ArrayRecord()})) == []

@@ -17,7 +17,7 @@ from fedlaw_flwr.records.suspicions import look
 from fedlaw_flwr.records.tabular import TabularOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = next(path for path in (DOCS / "reference" / "data.md", DOCS / "data.md") if path.is_file())
+PAGE = DOCS / "reference" / "data.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

@@ -193,3 +193,24 @@ def test_a_draft_of_a_windows_file_with_odd_headers_passes_the_command(tmp_path)
     assert done.exit_code == 0, done.output
     assert "- column: Alter (Jahre)" in done.stdout or "column: Alter (Jahre)" in done.stdout
     assert "classes: [ja, nein]" in done.stdout
+
+
+def test_a_draft_of_a_parquet_file_and_of_its_csv_are_the_same_text(tmp_path):
+    count = 90
+    frame = pd.DataFrame(
+        {
+            "grade": pd.array([None if row % 9 == 0 else 1 + row % 3 for row in range(count)], dtype="Int64"),
+            "smoker": [None if row % 11 == 0 else bool(row % 2) for row in range(count)],
+            "age": RNG.normal(60, 9, count),
+            "y": ["a", "b", "b"] * 30,
+        }
+    )
+    frame.to_parquet(tmp_path / "clinic.parquet")
+    frame.astype({"grade": "float64"}).to_csv(tmp_path / "clinic.csv", index=False)
+    assert "\n2.0,True," in (tmp_path / "clinic.csv").read_text()
+    done = [
+        CliRunner().invoke(commands, ["draft", str(tmp_path / name), "--target", "y"])
+        for name in ("clinic.parquet", "clinic.csv")
+    ]
+    assert [one.exit_code for one in done] == [0, 0] and done[0].stdout == done[1].stdout
+    assert "values: ['1', '2', '3']" in done[0].stdout and "values: ['false', 'true']" in done[0].stdout

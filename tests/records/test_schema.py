@@ -79,7 +79,7 @@ def test_what_is_wrong_in_a_schema_is_told_with_its_line(old, new, said, tmp_pat
 
 
 def test_the_example_of_the_documentation_is_a_schema(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
     (text,) = [block for block in page.split("```yaml\n")[1:] if block.startswith("target:")]
     assert read(tmp_path, text.split("```")[0]).widths == (2 + 1 + 4 + 4, 16, 2)
 

@@ -68,6 +68,8 @@ def test_every_check_has_a_task_that_only_it_finds():
         ("OneLeftForBatchNorm", "97 in batches of 16"),
         ("NaNMetric", "not finite on 24 examples: sensitivity=nan"),
         ("QuotesARow", "under 'example'"),
+        ("Float8", "'packed' is (3,) float8_e4m3fn: float32, float64, float16 or complex64 is expected"),
+        ("SparseBuffer", "'adjacency' is sparse_coo: only dense tensors travel"),
         ("KeepsRows", "array 'neighbours' holds 10 rows of the training examples"),
         ("KeepsTargets", "array 'labels' holds 1 targets of the training examples"),
         ("StartsFromData", "array 'centres' holds 4 columns of the training examples before training"),
@@ -107,6 +109,8 @@ def test_no_step_helps_where_the_gradient_points_uphill():
         ("TestsOnTraining", "5 of 5 examples held back are trained on as well"),
         ("NothingHeldBack", "load_test() holds nothing back"),
         ("MovingBuffer", "training changes the buffers average, which the server takes for parameters"),
+        ("CausalMask", "mask: some values are infinite, as in an attention mask"),
+        ("Spectral", "each complex number is learned as two reals: weight"),
         ("CountsInDescription", "this silo's number of examples under 'records'"),
     ],
 )

@@ -280,6 +280,37 @@ def test_integers_go_back_as_they_came():
     assert values(with_noise(message, replied(message, moved(1.0)), CONTEXT, SILENT))["batches"] == 5
 
 
+def test_complex_arrays_are_clipped_and_noised_in_their_real_and_imaginary_parts():
+    state = {"weight": np.zeros(2000, np.complex64), "bias": np.zeros((), np.complex128)}
+    trained = {"weight": np.full(2000, 3 - 4j, np.complex64), "bias": np.array(1j)}
+    message = asked(state)
+    large = Privacy(clip=2.0, epsilon=1e9, delta=1e-5)  # as good as no noise
+    clipped = values(with_noise(message, replied(message, trained), CONTEXT, large))
+    assert np.sqrt(sum(np.sum(np.abs(value) ** 2) for value in clipped.values())) == pytest.approx(2.0, rel=1e-3)
+    assert clipped["weight"].dtype == np.complex64 and clipped["bias"].shape == ()
+    np.testing.assert_allclose(clipped["weight"] / clipped["weight"][0], 1, rtol=1e-3)
+    privacy = Privacy(clip=1.0, epsilon=1.0, delta=1e-5)
+    noised = values(with_noise(message, replied(message, state), CONTEXT, privacy))["weight"]
+    assert np.std(noised.real) == pytest.approx(sigma(privacy), rel=0.1)
+    assert np.std(noised.imag) == pytest.approx(sigma(privacy), rel=0.1)
+
+
+def test_a_mask_with_minus_infinity_has_no_norm_and_goes_back_as_it_came():
+    mask = np.triu(np.full((3, 3), -np.inf, np.float32), 1)
+    message = asked(STATE | {"mask": mask})
+    reply = replied(message, moved(1.0) | {"mask": mask})
+    limited = policy("largest-update-norm: 1000")
+    limited.check_reply(message, reply)
+    noised = values(with_noise(message, reply, CONTEXT, Privacy(clip=1.0, epsilon=1.0, delta=1e-5)))
+    np.testing.assert_array_equal(noised["mask"], mask)
+    # Something of this silo's in it is an update that no limit holds.
+    told = replied(message, moved(1.0) | {"mask": np.where(np.isfinite(mask), np.float32(4711), mask)})
+    with pytest.raises(Refused, match="norm is above"):
+        limited.check_reply(message, told)
+    with pytest.raises(Refused, match="not finite"):
+        with_noise(message, told, CONTEXT, Privacy(clip=1.0, epsilon=1.0, delta=1e-5))
+
+
 def test_noise_has_the_size_the_formula_says_and_no_two_draws_are_alike():
     # 200,000 coordinates: the sample's deviation is off by 0.16 % (one sigma), so that 1.5 % happens once in 1e20.
     privacy = Privacy(clip=1.0, epsilon=0.9, delta=1e-5)

@@ -53,6 +53,33 @@ def test_fedlaw_check_finds_nothing_wrong_in_it_by_its_silo_yaml(project, monkey
     (project / "initial.safetensors").unlink()
 
 
+def test_its_client_keeps_the_protocol_where_the_command_is_given_and_proposes_a_model(project):
+    fedlaw = Path(sys.executable).parent / "fedlaw"
+    command = [fedlaw, "conformance", f"{NAME}.client:app", "--node-config", "data-path=data/synthetic.csv"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*command, "--save-model", "zeros.safetensors"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{NAME}.client:app keeps the protocol" in done.stdout and "WRONG" not in done.stdout
+    (project / "zeros.safetensors").unlink()
+    assert f"fedlaw conformance {NAME}.client:app" in " ".join((project / "README.md").read_text().split())
+
+
+def test_fedlaw_check_finds_its_task_in_the_folder_where_it_is_given(project):
+    fedlaw = Path(sys.executable).parent / "fedlaw"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+    command = [fedlaw, "check", f"{NAME}.task:task", "--data-path", "no-such.csv"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "data-path='no-such.csv': there is no such file" in done.stdout
+
+
 def test_its_silo_yaml_is_one_and_names_its_task(project):
     config = SiloConfig.read(project / "silo.yaml")
     assert config.name == "scaffolded-hospital"
@@ -94,6 +121,7 @@ def test_the_command_says_each_file_it_made_and_where_to_go_on(tmp_path):
     assert {path.relative_to(project).as_posix() for path in made} == {
         "README.md",
         "another_hospital/__init__.py",
+        "another_hospital/client.py",
         "another_hospital/task.py",
         "data/synthetic.csv",
         "pyproject.toml",

@@ -1,6 +1,9 @@
 """The institution's own process: a fork for each message, and of an error nothing but its type leaves."""
 
+import json
 import os
+import re
+import signal
 import socket
 import stat
 import subprocess
@@ -9,16 +12,21 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import silo_client
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import EncodeError
+from typer.testing import CliRunner
 
 from fedlaw_flwr.apps.shipped import client as shipped_client
 from fedlaw_flwr.apps.shipped.client import SiloFailed, hand_over
+from fedlaw_flwr.cli.main import app
 from fedlaw_flwr.config.document import DocumentError
-from fedlaw_flwr.silo.config import SiloConfig
-from fedlaw_flwr.silo.serve import load_client
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.silo.config import SiloConfig, check_socket
+from fedlaw_flwr.silo.serve import SiloProcess, load_client
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +57,16 @@ def silo():
         assert process.wait(10) == 0
 
 
-def ask(folder: Path, do: str, run: int = 1, **run_config) -> Message:
+def message_of(do: str, arrays: ArrayRecord, run: int = 1) -> Message:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, run, 7
-    content = RecordDict({"config": ConfigRecord({"do": do}), "arrays": ArrayRecord()})
+    content = RecordDict({"config": ConfigRecord({"do": do}), "arrays": arrays})
     message = Message(content, dst_node_id=7, message_type="train")
     message.metadata.__dict__["_message_id"] = "the-message"
+    return message
+
+
+def ask(folder: Path, do: str, run: int = 1, arrays: ArrayRecord | None = None, **run_config) -> Message:
+    message = message_of(do, arrays or ArrayRecord(), run)
     context = Context(run, 7, {"socket": str(folder / "silo.sock")}, RecordDict(), run_config)
     return hand_over(message, context)
 
@@ -118,6 +131,110 @@ def test_the_socket_is_closed_to_others(silo):
     assert stat.S_IMODE((silo / "silo.sock").stat().st_mode) == 0o660
 
 
+def test_who_only_looks_whether_it_listens_is_no_message_and_no_warning(silo):
+    before = (silo / "log").read_text()
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(silo / "silo.sock"))
+    assert told(ask(silo, "echo", run=19))["count"] == 1
+    assert "WARNING" not in (silo / "log").read_text()[len(before) :]
+
+
+def test_a_message_larger_than_the_socket_takes_is_told_with_its_size_and_the_limit_and_not_sent(silo, monkeypatch):
+    monkeypatch.setattr(shipped_client, "MOST", 2000)
+    big = ArrayRecord({"w": Array(np.zeros(500))})
+    with pytest.raises(SiloFailed) as caught:
+        ask(silo, "echo", arrays=big)
+    found = re.fullmatch(
+        r"the server's message has (\d+) bytes, and the socket of the silo's own process takes 2000 at most: "
+        "the model is too large for it",
+        str(caught.value),
+    )
+    assert int(found[1]) == len(big["w"].data) > 4000
+    monkeypatch.setattr(shipped_client, "MOST", len(big["w"].data) + 10)  # the arrays alone would pass
+    with pytest.raises(SiloFailed, match="the model is too large for it"):
+        ask(silo, "echo", arrays=big)
+
+
+def test_a_message_that_protocol_buffers_cannot_write_is_too_large(monkeypatch):
+    def refuse(message):
+        class Proto:
+            def SerializeToString(self):
+                raise EncodeError("Failed to serialize proto")
+
+        return Proto()
+
+    monkeypatch.setattr(shipped_client, "message_to_proto", refuse)
+    with pytest.raises(shipped_client.TooLarge, match="the reply has more than 2147483647 bytes, and the socket"):
+        shipped_client.packed(message_of("echo", ArrayRecord()), "the reply")
+
+
+def test_an_answer_larger_than_the_socket_takes_is_told_by_the_silo_itself(tmp_path, monkeypatch):
+    # In this process, so that the limit can be a small one; `serve` answers as each fork does.
+    config = SiloConfig(
+        name="bonn", client="silo_client:app", socket=str(tmp_path / "s"), state=str(tmp_path / "state")
+    )
+    serves = SiloProcess(config)
+    monkeypatch.setattr(shipped_client, "MOST", 150)
+    monkeypatch.setattr(signal, "alarm", lambda seconds: 0)
+    here, there = socket.socketpair()
+    with here, there:
+        message = shipped_client.message_to_proto(message_of("echo", ArrayRecord())).SerializeToString()
+        header = json.dumps({"run-id": 1, "node-id": 7, "run-config": {}}).encode()
+        shipped_client.send(here, header, message)
+        (tmp_path / "state").mkdir()
+        serves._answer(there)
+        answer, body = shipped_client.receive(here)
+    failure = json.loads(answer)["error"]
+    assert body == b"" and re.fullmatch(
+        r"the silo's answer has \d+ bytes, and the socket .* takes 150 at most: .*", failure
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "(PermissionError): this process may not use its socket"),
+        (ConnectionRefusedError(111, "Connection refused"), "(ConnectionRefusedError); is it running?"),
+    ],
+)
+def test_why_the_silos_process_is_not_reached_is_told_apart(tmp_path, monkeypatch, error, said):
+    def connect(self, path):
+        raise error
+
+    monkeypatch.setattr(shipped_client.socket, "socket", type("Refusing", (socket.socket,), {"connect": connect}))
+    with pytest.raises(SiloFailed, match=re.escape(f"the silo's own process did not answer {said}")):
+        ask(tmp_path, "echo")
+
+
+def test_a_socket_whose_path_is_too_long_is_told_at_both_ends_before_anything_is_loaded(tmp_path, monkeypatch):
+    deep = tmp_path / ("ä" * 60)  # 120 bytes, two for each letter
+    length = len(os.fsencode(deep / "silo.sock"))
+    with pytest.raises(SiloFailed, match=f"its socket's path has {length} bytes, and a Unix socket's may have 107"):
+        ask(deep, "echo")
+    (tmp_path / "silo.yaml").write_text(f"name: bonn\nsocket: {deep}/silo.sock\n", encoding="utf-8")
+    with pytest.raises(DocumentError, match=rf"silo\.yaml:2: socket=.*has {length} bytes, .*107.*name a shorter one"):
+        SiloConfig.read(tmp_path / "silo.yaml")
+    (tmp_path / "silo.yaml").write_text("name: bonn\nclient: silo_client:app\n")
+    monkeypatch.setattr(silo_client, "prepare", lambda node_config: pytest.fail("the data were loaded first"))
+    refused = CliRunner().invoke(app, ["silo", str(tmp_path / "silo.yaml"), "--socket", f"{deep}/silo.sock"])
+    assert isinstance(refused.exception, InputError) and "--socket on the command line" in str(refused.exception)
+
+
+def test_a_second_process_of_a_silo_does_not_take_the_first_one_s_place(silo):
+    with pytest.raises(InputError, match=r"a process listens at .*silo\.sock already"):
+        SiloProcess(SiloConfig.read(silo / "silo.yaml"))
+    assert told(ask(silo, "echo", run=20))["count"] == 1
+
+
+def test_a_silos_socket_takes_no_file_s_place(tmp_path):
+    (tmp_path / "records.csv").write_text("age\n7\n")
+    for path in (str(tmp_path), str(tmp_path / "records.csv"), f"{tmp_path}/new/", ""):
+        with pytest.raises(InputError, match="is no place for the silo's socket"):
+            check_socket(path)
+    check_socket(str(tmp_path / "silo.sock"))
+
+
 def test_without_the_silos_process_the_reply_is_one_sentence(tmp_path):
     with pytest.raises(
         SiloFailed, match=r"the silo's own process did not answer \(FileNotFoundError\); is it running\?"
@@ -147,10 +264,6 @@ def test_a_client_that_is_none_is_told(reference, sentence):
 
 
 def test_a_silo_with_another_release_of_flower_than_the_servers_does_not_start(tmp_path):
-    from typer.testing import CliRunner
-
-    from fedlaw_flwr.cli.main import app
-
     (tmp_path / "silo.yaml").write_text("name: bonn\nflwr: '1.7'\n")
     result = CliRunner().invoke(app, ["silo", str(tmp_path / "silo.yaml")])
     assert result.exit_code == 1 and "the server runs 1.7: install flwr 1.7.*" in str(result.exception)

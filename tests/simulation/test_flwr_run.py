@@ -113,3 +113,22 @@ def test_a_run_that_is_told_to_end_takes_everything_it_started_with_it(number, t
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
     assert flower_processes() <= before
+
+
+@pytest.mark.slow
+def test_a_run_is_not_kept_by_the_address_of_a_ray_cluster_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    seen = []
+    simulate(Settings.read(SMALL | {"num-rounds": 1}), tmp_path / "run", seen.append)
+    assert "RAY_ADDRESS=127.0.0.1:1 is not used" in seen[0].reason and seen[-1].status == "completed"
+
+
+@pytest.mark.slow
+def test_flwr_run_with_more_nodes_than_silos_fails_at_once_with_both_numbers(tmp_path):
+    with superlink(tmp_path) as flwr:
+        config = f'num-rounds=1 num-silos=4 max-byzantine=1 run-dir="{tmp_path / "run"}"'
+        command = ["run", str(PROJECT), "local-fedlaw", "--stream", "--run-config", config]
+        federation = "num-supernodes=5 client-resources-num-cpus=1"
+        flwr.start([*command, "--federation-config", federation]).wait(timeout=300)
+        with pytest.raises(RunFailed, match="num-supernodes=5 silos are simulated and num-silos=4"):
+            flwr.judge(tmp_path / "run")

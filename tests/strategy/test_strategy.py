@@ -440,6 +440,24 @@ def test_a_strategy_can_be_started_again_on_another_model():
     np.testing.assert_allclose(wide.arrays["w"].numpy(), 0.9 * (1 + 1e-12), rtol=1e-15)
 
 
+@pytest.mark.parametrize("name", ["num-examples", "num_examples"])
+def test_the_medians_of_an_evaluation_hold_no_number_of_examples(name):
+    def script(i):
+        def answer(received):
+            if received.message_type == "evaluate":
+                content = reply(None, 0.5, partition=i)
+                content["metrics"] = MetricRecord({"loss": 0.5, "auc": 0.9, name: 10 * i})
+                return content
+            return honest(i)(received)
+
+        return answer
+
+    result, events, *_ = run([script(i) for i in range(8)], rounds=1, fraction_evaluate=1.0)
+    assert dict(result.evaluate_metrics_clientapp[1]) == {"loss": 0.5, "auc": 0.9}
+    (told,) = [event for event in events if event["kind"] == "silo-evaluation"]
+    assert set(told["metrics"]) == set(told["by-silo"]) == {"loss", "auc"}
+
+
 def test_a_junk_evaluation_costs_only_itself():
     def script(i):
         def answer(received):

@@ -495,7 +495,7 @@ def test_a_run_that_fails_is_named_with_its_command_and_the_others_are_done(tmp_
     again = "fedlaw run --engine batched --silos-per-batch 64 attack=inverse_gradient"
     assert again in result.output and f"data-dir={tmp_path}" in result.output
     tracebacks = list((tmp_path / "runs" / "small").glob("*/traceback.txt"))
-    assert len(tracebacks) == 4 and all("FileNotFoundError" in path.read_text() for path in tracebacks)
+    assert len(tracebacks) == 4 and all("errors.NotThere: " in path.read_text() for path in tracebacks)
 
 
 def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_behind(tmp_path, done):
@@ -592,7 +592,7 @@ def test_a_cell_is_the_mean_and_deviation_over_seeds_beside_the_papers(tmp_path)
     assert all((cell.seeds, cell.stuck) == ((0,), 1) for cell in cells_of(plan, other_rows))
     assert own_settings(plan)["FedAVG"] == {"strategy": "fedavg"}
     held = [{**row, "held": "2" if row["seed"] == "1" else "0", "precision": "0.5"} for row in rows]
-    assert "| FedAVG | 0 1 (2 rounds held) |" in markdown(plan, cells_of(plan, held))
+    assert "| FedAVG | 0 1 (2 rounds skipped) |" in markdown(plan, cells_of(plan, held))
     assert {cell.method: cell.detection for cell in cells_of(plan, held)} == {
         "FedLAW": {"precision": 0.5},
         "FedAVG": {},
@@ -853,15 +853,15 @@ LONG = "FedLAW with a name that somebody chose for a table, and that is longer t
 def pictures(tmp_path):
     """Every kind of figure under short and long names, one panel and several, few methods and many."""
     points = [Point(i, 2 * i, 0.5, 0.5, 0.1, 1, 0, tuple([0.125] * 8)) for i in range(4)]
-    many = "\n".join(f"  {LONG} {n}: {{strategy: fedavg, lr: 0.{n + 1}}}" for n in range(9))
+    many = "\n".join(f"  {LONG} {n}: {{strategy: fedavg, lr: 0.{n + 1}}}" for n in range(5))
     long = SMALL.replace("  FedAVG: {strategy: fedavg}", many).replace("FedLAW:", "FedLAW, Algorithm 1, true labels:")
     long = long.replace("byzantine: 2}", "byzantine: 2, knowledge: [colluders, omniscient]}").replace(
         ", methods: [FedLAW]", ""
     )
-    for text in (SMALL, long):
+    for text in (SMALL, long):  # two methods and six
         curves = [(run, points) for run in read(tmp_path, text).runs]
-        for kind in ("accuracy", "exchanges", "weights", "attackers", "sweep"):
-            for panels in ([], ["attack"], ["attack", "method"]):
+        for kind in ("accuracy", "exchanges", "weights", "attackers", "sweep") if text == long else ("accuracy",):
+            for panels in ([], ["attack"], *([["attack", "method"]] if kind == "accuracy" else [])):
                 title = f"{kind}: {LONG}" if text == long else ""
                 figure = Figure(kind=kind, panels=panels, title=title, over="attack" if kind == "sweep" else "")
                 yield drawing.canvas_of(figure, curves)
@@ -883,7 +883,7 @@ def test_nothing_that_is_written_in_a_picture_is_cut(tmp_path):
             box = title.get_window_extent()
             assert box.x0 >= 0 and box.x1 <= canvas.bbox.width and box.y1 <= canvas.bbox.height, title.get_text()
         assert all(axes.bbox.height > 150 for axes in canvas.axes)  # of 290 a panel: the names take none of it
-    assert seen > 100
+    assert seen > 60
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*-curves.csv.gz")), ids=lambda path: path.name)

@@ -15,6 +15,7 @@ class Points:
     def __init__(self, data_path, options):
         rows = np.loadtxt(data_path, delimiter=",", dtype=np.float32, ndmin=2)
         self._unit = str(options.get("unit", "metres"))
+        self.alarms = tuple(filter(None, [options.get("alarm")]))
         self._inputs = torch.from_numpy(rows[:, :-1])
         self._targets = torch.from_numpy(rows[:, -1].astype(np.int64))
         self._held_back = torch.arange(len(rows)) % 5 == 4

@@ -145,7 +145,7 @@ def replace(content, **arrays):
 # what is not answered at all
 
 
-@fault("answers", "it raised ZeroDivisionError")
+@fault("answers", "it raised ZeroDivisionError: integer division or modulo by zero; the error is the client's own")
 def raises(message, context):
     return 1 // 0
 
@@ -158,6 +158,26 @@ def returns_nothing(message, context):
 @fault("answers", "raised SystemExit")
 def ends_the_process(message, context):
     raise SystemExit(1)
+
+
+@fault("answers", "'numpy.float32'>` was passed.; Flower's records take Python's own numbers alone: write float(loss)")
+def loss_of_numpy(message, context):
+    return Message(content_of(message, received(message), np.float32(1)), reply_to=message)
+
+
+@fault("answers", "'torch.Tensor'>` was passed.; Flower's records take Python's own numbers alone: write float(loss)")
+def loss_of_torch(message, context):
+    import torch
+
+    return Message(content_of(message, received(message), torch.tensor(1.0)), reply_to=message)
+
+
+@fault("answers", "BFloat16; NumPy and Flower have no bfloat16: reply tensor.float()")
+def weights_in_bfloat16(message, context):
+    import torch
+
+    net = torch.nn.Linear(4, 3).bfloat16()
+    return Message(RecordDict({"arrays": ArrayRecord(net.state_dict())}), reply_to=message)
 
 
 @fault("exchange_2", "raised RuntimeError: only one exchange a round")
@@ -198,6 +218,13 @@ def extra_array(content, message):
 @in_reply("arrays", "array 'bias' is missing (2 of 2 are)")
 def keys_of_its_own(content, message):
     content["arrays"] = ArrayRecord(content["arrays"].to_numpy_ndarrays())
+
+
+@in_reply(
+    "arrays", "the keys sent begin with '_orig_mod.', as torch.compile has them; send model._orig_mod.state_dict()"
+)
+def keys_of_a_compiled_model(content, message):
+    content["arrays"] = ArrayRecord({f"_orig_mod.{key}": array for key, array in content["arrays"].items()})
 
 
 @in_reply("arrays", "array 'weight' has shape (4, 3), the model's is (3, 4)")

@@ -141,6 +141,28 @@ class HalfBrain(Good):
         return mlp(4, 6, 2).bfloat16()
 
 
+class Packed(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.register_buffer("packed", torch.zeros(3).to(torch.float8_e4m3fn))
+
+
+class Float8(Good):
+    def net(self):
+        return Packed()
+
+
+class Sparse(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.register_buffer("adjacency", torch.eye(3).to_sparse())
+
+
+class SparseBuffer(Good):
+    def net(self):
+        return Sparse()
+
+
 class NothingToLearn(Good):
     def net(self):
         return nn.Flatten()
@@ -418,7 +440,7 @@ WRONG = {
     "examples": [Empty, OneShort, Holes, NumPyInputs, Tuples, OtherWidth],
     "seeded": [Unseeded],
     "random_state": [SeedsTheProcess, SeedsNumPy],
-    "state": [NoNumber, HalfBrain, NothingToLearn],
+    "state": [NoNumber, HalfBrain, Float8, SparseBuffer, NothingToLearn],
     "outputs": [OtherInputs, OneForAll, NotFinite, InPlace],
     "loss": [EachItsOwn, Infinite, FloatTargets],
     "mean": [Sum],
@@ -504,6 +526,38 @@ class Average(nn.Linear):
 class MovingBuffer(Good):
     def net(self):
         return Average()
+
+
+class Masked(nn.Linear):
+    """With an attention mask, as torch.nn.Transformer.generate_square_subsequent_mask makes it."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+        self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+
+    def forward(self, x):
+        return super().forward(x @ self.mask.softmax(1))
+
+
+class CausalMask(Good):
+    def net(self):
+        return Masked()
+
+
+class Fourier(nn.Module):
+    """Complex weights on the spectrum of four numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return (torch.fft.rfft(x) @ self.weight).real
+
+
+class Spectral(Good):
+    def net(self):
+        return Fourier()
 
 
 class CountsInDescription(Good):

@@ -53,6 +53,8 @@ def standing(sought: Hashes, length: int, array: NDArray[np.generic]) -> Hashes:
     if not len(sought):
         return sought
     sought, values = np.unique(sought), array.reshape(-1)
+    if np.iscomplexobj(values):
+        values = np.ascontiguousarray(values).view(values.real.dtype)
     found = np.zeros(len(sought), bool)
     for start in range(0, len(values) - length + 1, _CHUNK):
         hashes = windows(values[start : start + _CHUNK + length - 1], length)

@@ -16,7 +16,6 @@ _TRAVEL = {
     torch.float32,
     torch.float64,
     torch.complex64,
-    torch.complex128,
     torch.bool,
     torch.uint8,
     torch.int8,
@@ -88,7 +87,7 @@ def _faults(key: str, value: object, learned: bool) -> Iterator[str]:
     elif value.layout != torch.strided:
         yield f"{key!r} is {str(value.layout).removeprefix('torch.')}: only dense tensors travel; call to_dense()"
     elif value.dtype not in _TRAVEL:
-        yield f"{key!r} is {kind_of(value)}: float32, float64 or float16 is expected of what is learned"
+        yield f"{key!r} is {kind_of(value)}: float32, float64, float16 or complex64 is expected of what is learned"
     elif learned and bool(torch.isnan(value).any()):
         yield f"{key!r} has values that are not finite before any training"
 

@@ -77,7 +77,11 @@ def exchange(trial: Trial) -> Iterator[Finding]:
             "what it sent, so register everything in __init__"
         )
         return
-    broken = [key for key, value in reply.items() if not torch.isfinite(value).all()]
+    broken = [
+        key
+        for key, value in reply.items()
+        if not torch.isfinite(value).all() and torch.isfinite(sent[key]).all()  # a mask with -inf is as it was
+    ]
     if broken or not math.isfinite(trained.loss):
         what = f"{broken[0]!r} is not finite" if broken else f"the loss is {trained.loss}"
         yield wrong(f"after one exchange at lr={trial.lr:g}, {what}: the server would set the reply aside; lower lr")

@@ -113,8 +113,10 @@ class Trial:
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape, dtype and bytes; NaN is NaN, and 0 is not -0."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if one.shape != other.shape or one.dtype != other.dtype or one.layout != other.layout:
         return False
+    if one.layout != torch.strided:
+        one, other = one.to_dense(), other.to_dense()
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
