@@ -1,6 +1,7 @@
 """Settings: every wrong one gets a sentence with its name, its value and what is allowed, before anything starts."""
 
 import json
+import logging
 import tomllib
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_the_settings_page_names_every_setting_with_its_default():
 )
 def test_a_setting_is_taken_under_its_name_of_the_release_before_with_a_word_about_it(old, new, value, caplog):
     _warn_once.cache_clear()
+    caplog.set_level(logging.WARNING, logger="flwr")  # whatever a command before set
     assert Settings.read({old: value}) == Settings.read({new: value}) != Settings()
     assert f"{old} is now called {new}" in caplog.text
 

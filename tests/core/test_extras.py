@@ -13,7 +13,13 @@ from fedlaw_flwr.core.extras import EXTRAS, naming_the_extra, what_to_install
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where a distribution is not named as its module is.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "prometheus_client": "prometheus-client",
+    "google": "protobuf",
+}
 
 
 def names(requirements: list[str]) -> set[str]:
