@@ -33,7 +33,9 @@ def own_settings(message: Message, context: Context, call_next: ClientAppCallabl
 def own_context(context: Context, own: Mapping[str, str] = _OWN) -> Context:
     """The context with a run configuration made of the silo's node config and, of the server's, the keys in HOW.
 
-    own: which keys of the node config are which settings.
+    Args:
+        context: The context as Flower gives it.
+        own: Which keys of the node config are which settings.
     """
     config: dict[str, Any] = {key: context.run_config[key] for key in HOW if key in context.run_config}
     config |= {setting: context.node_config[key] for key, setting in own.items() if key in context.node_config}
@@ -50,7 +52,11 @@ def own_context(context: Context, own: Mapping[str, str] = _OWN) -> Context:
 def prepare(node_config: dict[str, Any]) -> None:
     """Loads the silo's examples, and the libraries that train on them, before the first message comes.
 
-    Raises what the task raises where the data is not as the configuration says.
+    Args:
+        node_config: The silo's node config.
+
+    Raises:
+        Exception: What the task raises where the data is not as the configuration says.
     """
     ready_torch()
     context = own_context(Context(run_id=0, node_id=0, node_config=node_config, state=RecordDict(), run_config={}))

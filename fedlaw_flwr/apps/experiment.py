@@ -43,7 +43,20 @@ _log = logging.getLogger("flwr")
 
 
 def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
-    """One run as the settings say, every event of it in the folder, the final model beside them."""
+    """One run as the settings say, every event of it in the folder, the final model beside them.
+
+    Args:
+        grid: Where the silos are.
+        settings: The run's.
+        folder: The open run folder.
+
+    Returns:
+        Flower's result of the strategy.
+
+    Raises:
+        InputError: For knowledge = "omniscient" on a grid other than the batched engine's.
+        RunFailed: If every round was skipped, so that none moved the model.
+    """
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
         raise InputError(NOT_OMNISCIENT)
     beginning = _own(settings) if settings.task == OWN else _dealt(settings)
@@ -97,7 +110,13 @@ def _own(settings: Settings) -> _Beginning:
 
 
 def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: Any) -> MatrixStrategy:
-    """The strategy the settings name, with the settings it takes; `more` are others of its arguments."""
+    """The strategy the settings name, with the settings it takes.
+
+    Args:
+        settings: The run's.
+        on_event: Is handed every event.
+        **more: Other arguments of the strategy.
+    """
     kind = FedLAW if settings.strategy == "fedlaw" else RuleStrategy
     taken = {name: getattr(settings, name) for name in settings_of(kind) if hasattr(settings, name)}
     if kind is RuleStrategy:
@@ -106,9 +125,15 @@ def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: 
 
 
 def central_evaluation(settings: Settings, task: Task) -> EvaluateModel:
-    """evaluate_fn for Flower: the task's metrics on the test split, and on the validation split as `validation-...`.
+    """evaluate_fn for Flower.
 
-    Where silos plant a backdoor with a target, also its success on the test split, `attack-success`.
+    Args:
+        settings: The run's; `evaluate-every` says in which rounds models are measured, beside the last.
+        task: The task whose examples are here.
+
+    Returns:
+        A function that gives the task's metrics on the test split, and on the validation split as `validation-...`.
+        Where silos plant a backdoor with a target, also its success on the test split, `attack-success`.
     """
     every = settings.evaluate_every
     place = device(settings.device)

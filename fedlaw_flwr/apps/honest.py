@@ -44,10 +44,16 @@ def respond(
 ) -> Message:
     """The reply of one exchange: psi_i and f_i, or f_i alone where the server asks no more.
 
-    measured: what f_i is taken on, if not on the examples.
-
     Of the message's config, `lr`, `local-epochs` and `batch-size` override the settings; `server-round` and
     `exchange` name the random stream of the batches; `reply` is "update" (also if absent) or "loss".
+
+    Args:
+        message: What the server sent.
+        settings: The run's.
+        silo: The silo's number.
+        task: What is learned.
+        examples: What the silo trains on.
+        measured: What f_i is taken on, if not on the examples. Default: the examples.
     """
     # One thread in a silo: with more, sums depend on how many there are, and silos on one machine fight for them.
     torch.set_num_threads(1)
@@ -63,8 +69,16 @@ def job_of(
     poison: str = "",
     measured: Examples | None = None,
 ) -> Job:
-    """What this message asks of this silo; poison names the attack that changed the examples, if one did; measured:
-    what f_i is taken on, if not on them."""
+    """What this message asks of this silo.
+
+    Args:
+        message: What the server sent.
+        settings: The run's.
+        silo: The silo's number.
+        examples: What the silo trains on.
+        poison: The attack that changed the examples, empty if none did.
+        measured: What f_i is taken on, if not on the examples. Default: the examples.
+    """
     asked = Asked.of(message, settings)
     return Job(
         silo=silo,

@@ -59,7 +59,14 @@ def describe(message: Message, context: Context) -> Message:
 
 
 def prepare(node_config: Mapping[str, Any]) -> None:
-    """Loads the silo's examples before the first message. Raises what the task raises where the data is not as said."""
+    """Loads the silo's examples before the first message comes.
+
+    Args:
+        node_config: The silo's node config.
+
+    Raises:
+        Exception: What the task raises where the data is not as said.
+    """
     ready_torch()
     task = task_of(node_config)
     task.load_train()

@@ -10,7 +10,16 @@ from fedlaw_flwr.core.errors import InputError
 
 @dataclass(frozen=True)
 class Asked:
-    """One exchange as the server asks for it; what a strategy other than ours leaves out comes from the settings."""
+    """One exchange as the server asks for it; what a strategy other than ours leaves out comes from the settings.
+
+    Attributes:
+        server_round: The round; 0 where the message does not say.
+        exchange: The exchange, 1 or 2; 1 where the message does not say.
+        wants_update: Whether the update is asked for; if not, the loss alone is.
+        lr: alpha, the step of local training.
+        local_epochs: Passes over the examples.
+        batch_size: Examples in a batch.
+    """
 
     server_round: int
     exchange: int
@@ -21,7 +30,11 @@ class Asked:
 
     @classmethod
     def of(cls, message: Message, settings: Settings) -> "Asked":
-        """Reads the message's config. Raises ValueError for a value that is no number where one belongs."""
+        """Reads the message's config.
+
+        Raises:
+            ValueError: For a value that is no number where one belongs.
+        """
         config = next(iter(message.content.config_records.values()), ConfigRecord())
 
         def number(key: str, otherwise: float) -> float:

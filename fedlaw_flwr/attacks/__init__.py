@@ -38,7 +38,11 @@ ATTACKS = (
 
 
 def load_attack(name: str) -> "Attack":
-    """The attack of this name. Raises ValueError, with the names there are, for another."""
+    """The attack of this name.
+
+    Raises:
+        ValueError: For a name that is not in ATTACKS, with the names there are.
+    """
     if name not in ATTACKS:
         raise InputError(f"attack={name!r}: allowed are none, {', '.join(ATTACKS)}")
     attack: Attack = import_module(f"fedlaw_flwr.attacks.{name}").ATTACK

@@ -18,12 +18,15 @@ _PIXELS = 8
 
 
 def triggered(inputs: "Tensor") -> "Tensor":
-    """A copy of the images (m, channels, height, width) with the trigger in each.
+    """A copy of the images with the trigger in each.
 
-    The trigger is in the centre (rounded to the upper left), 8 x 8 pixels on images of 28 x 28 and of 32 x 32 as in the
-    paper; a side below 28 has as much of it as MNIST's, 2/7, at least a pixel, one above 32 as much as CIFAR's, a
-    quarter (both our choice). It is black in every channel: the smallest value among the inputs, which standardising
-    maps black to wherever any pixel is black.
+    The trigger is in the centre (rounded to the upper left). It is 8 x 8 pixels on images of 28 x 28 and of 32 x 32 as
+    in the paper. A side below 28 has as much of it as MNIST's, 2/7, at least a pixel; a side above 32 as much as
+    CIFAR's, a quarter (both our choice). It is black in every channel: the smallest value among the inputs, which
+    standardising maps black to wherever any pixel is black.
+
+    Args:
+        inputs: The images, (m, channels, height, width).
     """
     marked = inputs.clone()
     where = [_centre(side) for side in inputs.shape[-2:]]

@@ -39,7 +39,16 @@ def success_rate(model: "nn.Module", examples: "Examples") -> float:
     """The attack's success: of the examples whose label is not TARGET, the share taken for it once triggered.
 
     Compare with a run without attack: some clean digits show the trigger by nature, a 0 being black in its centre.
-    The model in evaluation mode, on its own device. Raises ValueError where every example has the target's label.
+
+    Args:
+        model: The net; it is put in evaluation mode and stays on its own device.
+        examples: The clean examples to measure on.
+
+    Returns:
+        The share, 0 to 1.
+
+    Raises:
+        ValueError: Where every example has the target's label.
     """
     import torch
 

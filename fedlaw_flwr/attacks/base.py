@@ -22,10 +22,14 @@ def frozen(array: Vector) -> Vector:
 
 @dataclass(frozen=True)
 class Coalition:
-    """What the silos of one attack know together: the honest update and loss of each, rows in order of the silos.
+    """What the silos of one attack know together: the honest update and loss of each. Read only.
 
-    Each of its silos, or with knowledge = "omniscient" every silo there is. Honest: what it would have replied in this
-    exchange from its own examples, unpoisoned. Read only.
+    The rows are in order of the silos: each silo of the attack, or with knowledge = "omniscient" every silo there is.
+    Honest is what the silo would have replied in this exchange from its own examples, unpoisoned.
+
+    Attributes:
+        updates: (m, d) in units of g; (m, 0) where the server asks for losses alone.
+        losses: (m,).
     """
 
     updates: NDArray[np.float64]  # (m, d) in units of g; (m, 0) where the server asks for losses alone
@@ -69,7 +73,13 @@ class Situation:
 
 @dataclass(frozen=True)
 class Forgery:
-    """What the silo sends instead: an update in units of g, and a loss; or, silent, no answer at all."""
+    """What the silo sends instead of its honest reply.
+
+    Attributes:
+        update: (d,), in units of g.
+        loss: The loss it reports.
+        silent: Whether it gives no answer at all.
+    """
 
     update: Vector
     loss: float
@@ -78,7 +88,17 @@ class Forgery:
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack: `poison` changes what it trains on, `forge` what it replies; either may be None."""
+    """One attack: `poison` changes what it trains on, `forge` what it replies; either may be None.
+
+    Attributes:
+        name: The name that `attack` allows.
+        summary: What the attack does, in one line.
+        source: Where the attack is from.
+        poison: From the silo's examples, the task and a random stream to the examples it trains on.
+        forge: From what the silo knows to what it replies.
+        needs_images: Whether it works on images only.
+        same_for_all: Whether all who collude send the same vector: `attack-noise` then tells them apart.
+    """
 
     name: str
     summary: str
@@ -90,7 +110,13 @@ class Attack:
 
 
 def with_noise(forgery: Forgery, share: float, rng: np.random.Generator) -> Forgery:
-    """The forgery with normal noise n of its own added to the update u, scaled to |n| = share |u|."""
+    """The forgery with normal noise n of its own added to the update u, scaled to |n| = share |u|.
+
+    Args:
+        forgery: What the silo would send.
+        share: The norm of the noise as a share of the update's norm.
+        rng: Draws the noise.
+    """
     noise = rng.standard_normal(forgery.update.size)
     scale = share * np.linalg.norm(forgery.update) / np.linalg.norm(noise)
     return replace(forgery, update=forgery.update + scale * noise)

@@ -11,10 +11,16 @@ _TAU = 1e-5
 
 
 class Spread:
-    """Honest updates (m, d) as these attacks see them: mean mu, perturbation p = -std, and squared distances.
+    """Honest updates as these attacks see them: their mean, a perturbation, and squared distances.
 
-    p is Shejwalkar and Houmansadr's "inverse standard deviation", one of the three directions they try; its length
-    (1/m or 1/(m-1)) is no matter, as gamma scales it.
+    Args:
+        coalition: Whose honest updates g_i, (m, d), they are.
+
+    Attributes:
+        mean: mu, (d,).
+        p: The perturbation -std, (d,): Shejwalkar and Houmansadr's "inverse standard deviation", one of the three
+            directions they try. Its length (1/m or 1/(m-1)) is no matter, as gamma scales it.
+        pairwise: |g_i - g_j|^2, (m, m).
     """
 
     def __init__(self, coalition: Coalition) -> None:
@@ -38,6 +44,10 @@ def largest_gamma(members: int, allowed: Callable[[float], bool]) -> float:
     Shejwalkar and Houmansadr 2021 (NDSS): the halving search, its steps and 1e-5 those of their code, which starts at
     gamma = 10. Here it starts at 3 sqrt(m), which reaches to 6 sqrt(m): by the triangle inequality no more than
     3 sqrt(m) deviations are ever within their bounds.
+
+    Args:
+        members: m, how many honest updates are known.
+        allowed: Whether a gamma is within the attack's bound.
     """
     gamma = step = 3 * sqrt(members)
     succeeded = 0.0

@@ -8,12 +8,18 @@ from fedlaw_flwr.core.errors import InputError
 
 
 def z_max(n: int, m: int) -> float:
-    """z = Phi^-1((n - m - s) / (n - m)), s = floor(n/2 + 1) - m, for m attackers of n silos; never below 0.
+    """z = Phi^-1((n - m - s) / (n - m)), s = floor(n/2 + 1) - m; never below 0.
 
     Baruch et al., NeurIPS 2019: s honest silos further out than the forgery make it part of a majority. With few
     attackers (m = 2 of 20) the formula gives z <= 0: no deviation wins a majority, and z = 0, the mean itself (the
-    bound at 0 is ours). Where m attackers are a majority (s <= 0) or nobody else is needed, there is no z: raises
-    ValueError.
+    bound at 0 is ours).
+
+    Args:
+        n: How many silos there are.
+        m: How many of them attack.
+
+    Raises:
+        ValueError: Where there is no z: m attackers are a majority (s <= 0), or nobody else is needed.
     """
     s = math.floor(n / 2 + 1) - m
     if not 0 < s < n - m:

@@ -15,7 +15,11 @@ def attacker_count(byzantine: int | float, num_silos: int) -> int:
 
 @dataclass(frozen=True)
 class AttackPlan:
-    """The Byzantine silos of a simulation and the attack each runs; whoever is not in it is honest."""
+    """The Byzantine silos of a simulation and the attack each runs.
+
+    Attributes:
+        attacks: From a silo to its attack; whoever is not in it is honest.
+    """
 
     attacks: Mapping[int, str]
 
@@ -23,11 +27,21 @@ class AttackPlan:
     def read(
         cls, attack: str, byzantine: int | float, num_silos: int, how: str, seed: int, num_labels: int = 10
     ) -> "AttackPlan":
-        """The plan of an `attack` setting: "none", a name (run by `byzantine` of the silos), or name:share pairs.
+        """The plan of an `attack` setting.
 
-        byzantine and shares are counts or fractions. how: "groups" (whole groups, in random order, as the paper
-        picks them, a group a label) or "random". Colluders of one attack are neighbours in that order. Raises
-        ValueError for an unknown attack, an unreadable share, or more attackers than silos.
+        Colluders of one attack are neighbours in the order in which silos are chosen.
+
+        Args:
+            attack: "none", a name (run by `byzantine` of the silos), or name:share pairs. A share is a count
+                or a fraction.
+            byzantine: How many silos attack where attack gives no share: a count or a fraction.
+            num_silos: n, all silos.
+            how: "groups" (whole groups, in random order, as the paper picks them, a group a label) or "random".
+            seed: Decides which silos are chosen.
+            num_labels: How many labels, and so groups, there are. Default: 10.
+
+        Raises:
+            ValueError: For an unknown attack, an unreadable share, or attackers that leave no silo honest.
         """
         if attack == "none":
             return cls({})

@@ -9,7 +9,7 @@ _STEPS = np.linspace(1.0, -1.0, 201)
 
 
 def most_harmful(updates: np.ndarray[tuple[int, ...], np.dtype[np.float64]], share: float, direction: Vector) -> Vector:
-    """The u all members send, from their honest updates g_i (m, d), their share a of the weight, and a direction (d,).
+    """The u all members send.
 
     FedLAW scores a silo by <g, z> (Algorithm 2), z the weighted mean of exchange 2, in which the colluders' own u has
     weight a: z(u) = (1 - a) mu + a u, mu the mean of the g_i, which stands for the honest silos' updates.
@@ -19,6 +19,14 @@ def most_harmful(updates: np.ndarray[tuple[int, ...], np.dtype[np.float64]], sha
         <u, z(u)> >= median_i <g_i, z(u)>
     that is, no worse a score than half of the honest; -1, which earns most, where there is none. R > |mu| (1 - a) / a
     or so gives kappa = 1: among unlike silos a large coalition turns z to itself.
+
+    Args:
+        updates: The members' honest updates g_i, (m, d).
+        share: a, the members' share of the weight.
+        direction: (d,), what u turns towards where it may not go straight against mu.
+
+    Returns:
+        u, (d,).
     """
     mu, radius = updates.mean(axis=0), float(np.median(np.linalg.norm(updates, axis=1)))
     length = float(np.linalg.norm(mu))

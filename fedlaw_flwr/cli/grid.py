@@ -100,7 +100,11 @@ def _take(chosen: Sequence[Any], table: Any, curves: Any) -> int:
 
 
 def _chosen(plan: Any, only: Sequence[str]) -> list[Any]:
-    """The runs that have, of every name in these NAME=VALUE pairs, one of its values. Raises ValueError for none."""
+    """The runs that have, of every name in these NAME=VALUE pairs, one of its values.
+
+    Raises:
+        InputError: If a pair is no NAME=VALUE, or if no run has its value or all of the values.
+    """
     from fedlaw_flwr.studies.plan import current_name
 
     wanted: dict[str, set[str]] = {}

@@ -198,9 +198,10 @@ def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def main() -> None:
-    """The console script. Exit code 2: a person's mistake; 1: a failed run; 70: a fault of the program itself.
+    """The console script.
 
-    The first two are one sentence each, and so is the third, with where it happened and a word on what to report.
+    The exit code says what went wrong. 2: a person's mistake. 1: a failed run. 70: a fault of the program itself. The
+    first two are one sentence each, and so is the third, with where it happened and a word on what to report.
     """
     from fedlaw_flwr.core.errors import sentence_of
     from fedlaw_flwr.core.extras import what_to_install

@@ -35,7 +35,11 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> "Document":
-        """Reads the file. Raises DocumentError for one that is missing, is no YAML, or says a key twice."""
+        """Reads the file.
+
+        Raises:
+            DocumentError: For a file that is missing, is no YAML, or says a key twice.
+        """
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -53,7 +57,11 @@ class Document:
         return cls(path, data, lines)
 
     def check(self, model: type[Model]) -> Model:
-        """The data as this model. Raises DocumentError, a sentence for each value that is wrong."""
+        """The data as this model.
+
+        Raises:
+            DocumentError: A sentence for each value that is wrong.
+        """
         if not isinstance(self.data, dict):
             keys = ", ".join(_keys(model))
             raise DocumentError(f"{self.path}:1: a mapping of these keys is expected: {keys}")

@@ -27,7 +27,15 @@ _C = TypeVar("_C", bound=Named)
 
 
 def in_order(checks: Iterable[_C], made: Callable[[_C], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of every check whose needs are met, as they are made; at the end, which checks were not made."""
+    """Makes every check whose needs are met.
+
+    Args:
+        checks: The checks, in the order in which they are made.
+        made: The findings of one check.
+
+    Yields:
+        The findings, as they are made, and at the end which checks were not made.
+    """
     failed, left = set[str](), list[str]()
     for check in checks:
         if failed.intersection(check.needs):

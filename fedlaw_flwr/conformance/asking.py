@@ -31,7 +31,20 @@ class Answer:
 
 
 def ask(app: ClientApp, content: RecordDict, context: Context, message_type: str, seconds: float) -> Answer:
-    """Sends these records to the client. What it raises, and that it takes longer than so many seconds, is told."""
+    """Sends these records to the client.
+
+    What the client raises, and that it takes too long, is told in the answer and not raised.
+
+    Args:
+        app: The client.
+        content: The records of the message.
+        context: The context that the client is given.
+        message_type: The type of the message.
+        seconds: After how long the message is given up.
+
+    Returns:
+        What came of the message.
+    """
     before = _data(content)
     message = _message(content, message_type)
     started = time.monotonic()

@@ -61,9 +61,15 @@ CHECKS = (
 
 
 def examine(probe: Probe) -> Iterator[Finding]:
-    """One finding for each check that can be made, as it is made, and at the end one that names the checks left out.
+    """Makes every check that can be made.
 
     The client conforms to docs/reference/protocol.md if no finding is "wrong". What the client raises is a finding too.
+
+    Args:
+        probe: The client and the model it is asked about.
+
+    Yields:
+        One finding for each check, as it is made, and at the end one that names the checks left out.
     """
     return in_order(CHECKS, lambda check: [_made(check, probe)])
 

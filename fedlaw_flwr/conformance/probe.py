@@ -28,8 +28,17 @@ class NoAnswer(ValueError):
 
 @dataclass(frozen=True)
 class Terms:
-    """The run that is imitated. lr, local_epochs, batch_size: in every message. loss_key, loss_floor (None: any),
-    buffers: how the strategy reads a reply. seconds: after how long a message is given up."""
+    """The run that is imitated.
+
+    Attributes:
+        lr: The step of local training, in every message.
+        local_epochs: The epochs of local training, in every message.
+        batch_size: The records in a batch, in every message.
+        loss_key: The name of the metric that the strategy reads as the loss.
+        loss_floor: The least loss that the strategy takes; None for any loss.
+        buffers: A regular expression; arrays whose keys match it are buffers. "" for none.
+        seconds: After how long a message is given up.
+    """
 
     lr: float = 0.1
     local_epochs: int = 1
@@ -42,7 +51,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply to a model theta as the server reads it: delta = theta - psi (d,) in float64, psi itself, the loss."""
+    """A reply to a model theta as the server reads it.
+
+    Attributes:
+        delta: The update theta - psi (d,) in float64.
+        trained: The trained model psi itself.
+        loss: The loss.
+    """
 
     delta: NDArray[np.float64]
     trained: Model
@@ -63,9 +78,18 @@ class Reply:
 class Probe:
     """A client, the model it is asked about, and what was asked of it so far.
 
-    arrays: the model, as the server would send it. Each message comes with a fresh, empty `context.state` unless a
-    context is given, so that what one reply owes to earlier messages is the client's own doing. Raises ValueError for
-    arrays without anything to learn.
+    Each message comes with a fresh, empty `context.state` unless a context is given, so that what one reply owes to
+    earlier messages is the client's own doing.
+
+    Args:
+        app: The client.
+        arrays: The model, as the server would send it.
+        terms: The run that is imitated; None for the defaults of `Terms`.
+        node_config: What the client finds in `context.node_config`.
+        run_config: The run configuration that the client is given.
+
+    Raises:
+        ValueError: For arrays without anything to learn.
     """
 
     def __init__(
@@ -89,9 +113,16 @@ class Probe:
         context: Context | None = None,
         message_type: str = MessageType.TRAIN,
     ) -> Answer:
-        """One message with this model, or without any, and what came of it.
+        """Sends one message with this model, or without any.
 
-        config: what differs from exchange 1 of round 1; None leaves a key out.
+        Args:
+            arrays: The model; None for a message without one.
+            config: What differs from exchange 1 of round 1; None as a value leaves a key out.
+            context: The context that the client is given; None for a fresh one.
+            message_type: The type of the message.
+
+        Returns:
+            What came of the message.
         """
         said = ConfigRecord()
         for key, value in {**self._config(), **config}.items():
@@ -103,11 +134,30 @@ class Probe:
         return ask(self._app, content, context or self.context(), message_type, self.terms.seconds)
 
     def reply(self, model: Model, config: Config = _AS_IN_EXCHANGE_1, context: Context | None = None) -> Reply:
-        """The client's reply to this model as the gate lets it through. Raises NoAnswer or gate.Rejected."""
+        """The client's reply to this model as the gate lets it through.
+
+        Args:
+            model: The model that is sent.
+            config: What differs from exchange 1 of round 1.
+            context: The context that the client is given; None for a fresh one.
+
+        Raises:
+            NoAnswer: Where the client gives no answer.
+            gate.Rejected: For a reply that fails the gate.
+        """
         return self.read(self.ask(model.arrays(), config, context), model)
 
     def loss(self, model: Model, config: Config = _AS_IN_EXCHANGE_1) -> float:
-        """The loss alone, asked for alone. Raises NoAnswer or gate.Rejected."""
+        """The loss alone, asked for alone.
+
+        Args:
+            model: The model that is sent.
+            config: What differs from exchange 1 of round 1.
+
+        Raises:
+            NoAnswer: Where the client gives no answer.
+            gate.Rejected: For a loss that fails the gate.
+        """
         return self.read_loss(self.ask(model.arrays(), {**config, "reply": "loss"}))
 
     def query(self) -> Answer:
@@ -132,7 +182,12 @@ class Probe:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def read(self, answer: Answer, model: Model) -> Reply:
-        """What the server makes of an answer about this model. Raises NoAnswer or gate.Rejected."""
+        """What the server makes of an answer about this model.
+
+        Raises:
+            NoAnswer: Where the client gave no answer.
+            gate.Rejected: For a reply that fails the gate.
+        """
         content = self.content(answer)
         delta = np.empty(model.layout.num_parameters, model.layout.dtype)
         buffers = np.empty(model.layout.num_buffers, model.layout.dtype)
@@ -142,11 +197,20 @@ class Probe:
         return Reply(wide, model.stepped(wide, buffers), loss)
 
     def read_loss(self, answer: Answer) -> float:
-        """The loss of an answer. Raises NoAnswer or gate.Rejected."""
+        """The loss of an answer.
+
+        Raises:
+            NoAnswer: Where the client gave no answer.
+            gate.Rejected: For a loss that fails the gate.
+        """
         return gate.read_loss(self.content(answer), self.terms.loss_key, self.terms.loss_floor)
 
     def content(self, answer: Answer) -> RecordDict:
-        """The records of an answer. Raises NoAnswer."""
+        """The records of an answer.
+
+        Raises:
+            NoAnswer: Where the client gave no answer.
+        """
         if answer.content is None:
             raise NoAnswer(answer.failure)
         return answer.content
@@ -160,7 +224,12 @@ class Probe:
 
     @cached_property
     def base(self) -> Reply:
-        """The reply to it. Raises NoAnswer or gate.Rejected."""
+        """The reply to the very first message.
+
+        Raises:
+            NoAnswer: Where the client gives no answer.
+            gate.Rejected: For a reply that fails the gate.
+        """
         return self.read(self.first, self.model)
 
     @property
@@ -183,13 +252,19 @@ class Probe:
     ) -> Reply | None:
         """The reply to exchange 1 with a step so small that training hardly leaves the model.
 
-        A thousandth of lr or, where the rounding of the model's dtype loses that, a hundredth, a tenth; None where it
-        loses them all. Raises NoAnswer or gate.Rejected.
+        The step is a thousandth of lr or, where the rounding of the model's dtype loses that, a hundredth, a tenth.
 
         Args:
             config: What differs from exchange 1 of round 1.
             run_config: What differs from the run configuration given.
             shrunk: By how much each of these steps is divided once more.
+
+        Returns:
+            The reply; None where the rounding loses all three steps.
+
+        Raises:
+            NoAnswer: Where the client gives no answer.
+            gate.Rejected: For a reply that fails the gate.
         """
         for divisor in (1000, 100, 10):
             lr = self.terms.lr / divisor / shrunk

@@ -44,7 +44,14 @@ def scale(row: Floats, factor: float) -> None:
 
 
 def add_multiple(total: Vector, row: Floats, factor: float, quantum: float = 0.0) -> None:
-    """total += factor * row, in place, in float64; each term rounded to a multiple of quantum, if that is not 0."""
+    """total += factor * row, in place, in float64.
+
+    Args:
+        total: The sum, (d,), overwritten.
+        row: The row added, (d,), of any float dtype.
+        factor: What the row is multiplied by.
+        quantum: Each term is rounded to a multiple of it; 0: terms are not rounded. Default: 0.
+    """
     for block in columns(1, row.size):
         term = row[block].astype(np.float64) * factor
         total[block] += np.rint(term / quantum) * quantum if quantum else term

@@ -12,16 +12,19 @@ Vector = NDArray[np.float64]
 
 
 def cap_cluster_weight(w: Vector, labels: NDArray[np.intp], t: float) -> Vector:
-    """w (m,) with the joint weight of no cluster above t, the excess shared by the other silos with weight.
+    """The weights w with the joint weight of no cluster above t; the other silos with weight share the excess.
 
-    Over the g clusters and single silos with weight, P w being the sums of w by label: v = argmin ||v - P w|| over v in
-    D(g, t), t read as at least 1/g. The members of a cluster share its v alike. A silo without weight gets none. Where
-    no two silos with weight share a label this is w, to the bit.
+    P w are the sums of w by label, over the g clusters and single silos with weight. Then v = argmin ||v - P w|| over v
+    in D(g, t), with t read as at least 1/g. The members of a cluster share its v alike. A silo without weight gets
+    none.
 
     Args:
         w: The weight of each silo, (m,).
         labels: The cluster of each silo, (m,), as `clusters` returns it.
         t: The most weight of one silo.
+
+    Returns:
+        The new weights, (m,). Where no two silos with weight share a label these are w, to the bit.
     """
     carriers = np.flatnonzero(w > 0)
     labels = np.unique(labels[carriers], return_inverse=True)[1].reshape(-1)
@@ -35,17 +38,20 @@ def cap_cluster_weight(w: Vector, labels: NDArray[np.intp], t: float) -> Vector:
 
 
 def clusters(updates: Floats, distance: float, largest: int) -> NDArray[np.intp]:
-    """A label 0 .. g-1 for each silo, (m,): silos whose updates point the same way, give or take, share one.
+    """Finds the clusters: silos whose updates point the same way, give or take `distance`.
 
     Silos i and j are linked where the chord between the directions of their updates, ||x_i/|x_i| - x_j/|x_j|||, is at
     most `distance`, whatever their norms. A cluster is a connected component. A component of more than `largest` silos
-    has honest ones among it: its silos keep labels of their own, as do silos whose update is 0. Accumulated in float64,
-    m^2 d operations.
+    has honest ones among it, so its silos keep labels of their own. So do silos whose update is 0. Sums are accumulated
+    in float64, in m^2 d operations.
 
     Args:
         updates: The updates, (m, d).
         distance: The longest chord of a link; 0.05 is 3 degrees.
         largest: b', the most silos a cluster may have.
+
+    Returns:
+        A label 0 .. g-1 for each silo, (m,). The silos of a cluster share one label.
     """
     squared = squared_distances(updates)
     norms = np.array([blocks.norm(row) for row in updates])

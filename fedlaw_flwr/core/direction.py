@@ -24,7 +24,13 @@ class Direction:
         self._quantum = _quantum(clip if clip is not None else _FAR * largest)
 
     def add(self, update: Floats, norm: float, weight: float) -> None:
-        """Adds weight * update, the update scaled down to the clip threshold if its norm is above it."""
+        """Adds weight * update; the update is first scaled down to the clip threshold if its norm is above it.
+
+        Args:
+            update: The update delta~_i at the trial model, (d,).
+            norm: Its l2 norm.
+            weight: w_i.
+        """
         shrink = 1.0 if self._clip is None or norm <= self._clip else self._clip / norm
         add_multiple(self._total, update, weight * shrink, self._quantum)
 

@@ -11,14 +11,21 @@ _CANCELLED = 1e-6
 
 
 def squared_distances(updates: Floats) -> Vector:
-    """D_ij = ||x_i - x_j||^2, a symmetric float64 (n, n), from Gram matrices accumulated in float64.
+    """D_ij = ||x_i - x_j||^2, from Gram matrices accumulated in float64.
 
-    Hand in updates, never weights: in float32, theta - tiny has already lost the tiny part. The Gram matrix is taken
-    about one of the rows, so an offset common to all cancels before it is squared, identical rows are exactly 0
-    apart and small whole numbers give exact distances. Rows that lie close together but far from that row (honest
-    silos, seen from an attacker at 1e10) are taken again among themselves.
-    Memory: n^2 numbers a few times over and one block of columns; no float64 copy of the matrix. Time:
-    n^2 d once; an attacker's extreme scale adds a pass for each factor of 1000 between it and the honest.
+    The Gram matrix is taken about one of the rows. So an offset common to all cancels before it is squared, identical
+    rows are exactly 0 apart, and small whole numbers give exact distances. Rows that lie close together but far from
+    that row (honest silos, seen from an attacker at 1e10) are taken again among themselves.
+
+    Memory: n^2 numbers a few times over and one block of columns; no float64 copy of the matrix. Time: n^2 d once; an
+    attacker's extreme scale adds a pass for each factor of 1000 between it and the honest silos.
+
+    Args:
+        updates: The updates, (n, d). Hand in updates, never the parameters of trained models: in float32, theta - tiny
+            has already lost the tiny part.
+
+    Returns:
+        A symmetric float64 array (n, n).
     """
     n, d = updates.shape
     squared = np.zeros((n, n))
@@ -50,7 +57,14 @@ def squared_distances_to(point: Vector, updates: Floats) -> Vector:
 
 
 def connected(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """The connected components, of two members or more, of a symmetric (m, m) relation."""
+    """The connected components of a relation.
+
+    Args:
+        linked: A symmetric relation, (m, m).
+
+    Returns:
+        The indices of each component that has two members or more, ascending.
+    """
     m = linked.shape[0]
     label = np.arange(m)
     while True:

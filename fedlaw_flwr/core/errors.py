@@ -44,10 +44,15 @@ _OF_DISKS = {errno.ENOSPC, errno.EDQUOT}
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """The sentence that this error has for a person; None for a fault of the program.
+    """The sentence that this error has for a person.
 
-    Beside a UserError that is what the operating system says of a path outside this Python installation, such as a file
-    that is not there or may not be read, and of a disk that is full.
+    Args:
+        error: Any error that was raised.
+
+    Returns:
+        The text of a UserError. For another error, what the operating system says of a path outside this Python
+        installation, such as a file that is not there or may not be read, or of a disk that is full. None for a fault
+        of the program.
     """
     if isinstance(error, UserError):
         return str(error)

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: "ok", "wrong" or "note"; what was found and what to do about it; the name of the check."""
+    """What one check found.
+
+    Attributes:
+        kind: "ok", "wrong" or "note".
+        what: What was found and what to do about it.
+        check: The name of the check. Default: "".
+    """
 
     kind: str
     what: str

@@ -9,10 +9,10 @@ Vector = NDArray[np.float64]
 
 
 class ScoreHistory:
-    """y <- decay * y + e for every silo, e being its score of this round without the weight it starts from.
+    """The gathered scores y of every silo: y <- decay * y + e in each weight round.
 
-    With decay = 1, and the weights the projection of 1/m + y, this is dual averaging (lazy projection; Zinkevich 2003,
-    section 2.2; Xiao 2010).
+    e is the silo's score of this round without the weight it starts from. With decay = 1, and the weights the
+    projection of 1/m + y, this is dual averaging (lazy projection; Zinkevich 2003, section 2.2; Xiao 2010).
     """
 
     def __init__(self) -> None:

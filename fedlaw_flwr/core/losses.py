@@ -14,11 +14,19 @@ _SMALLEST_SPREAD = 0.05
 
 
 def raise_low_losses(losses: Vector, width: float = 3.0) -> tuple[Vector, NDArray[np.bool_]]:
-    """Losses (m,) with those anomalously low raised to the fence, and which they were (FedLAW, Appendix C).
+    """Raises the losses that are anomalously low to the fence (FedLAW, Appendix C).
 
-    fence = median - width max(1.4826 MAD, |median| / 20), one-sided: a silo gains nothing from reporting less than
-    the fence, and loses nothing from a high honest loss. width 3 is the usual three sigmas; at 0 no loss below the
-    median is believed. Below 8 losses nothing is raised. A raised silo stays.
+    fence = median - width max(1.4826 MAD, |median| / 20). The filter is one-sided: a silo gains nothing from reporting
+    less than the fence, and loses nothing from a high honest loss. Below 8 losses nothing is raised. A silo whose loss
+    was raised stays in the round.
+
+    Args:
+        losses: The reported losses, (m,).
+        width: How far below the median the fence lies; 3 is the usual three sigmas. At 0 no loss below the median is
+            believed. Default: 3.
+
+    Returns:
+        The losses after the filter, (m,), a new array; and which of them were raised, a mask (m,).
     """
     if losses.size < _FEWEST_LOSSES:
         return losses.copy(), np.zeros(losses.size, dtype=bool)

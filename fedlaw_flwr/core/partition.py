@@ -16,9 +16,17 @@ Indices = NDArray[np.intp]
 
 
 def group_of(silo: int, num_silos: int, num_groups: int) -> int:
-    """The group a silo belongs to: num_groups runs of neighbours, their sizes as even as possible.
+    """The group that a silo belongs to: groups are runs of neighbours, their sizes as even as possible.
 
-    Silos 0 .. n-1 lie on a line cut into G = num_groups pieces; the first n mod G pieces are one silo longer.
+    Silos 0 .. n-1 lie on a line cut into G = num_groups pieces. The first n mod G pieces are one silo longer.
+
+    Args:
+        silo: The silo, 0 .. num_silos - 1.
+        num_silos: n, the number of silos.
+        num_groups: G, the number of groups, at most n.
+
+    Returns:
+        The group, 0 .. num_groups - 1.
     """
     size, longer = divmod(num_silos, num_groups)
     edge = longer * (size + 1)
@@ -34,7 +42,9 @@ def members(group: int, num_silos: int, num_groups: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Partition:
-    """How examples are dealt to num_silos silos; a pure function of these values and the labels.
+    """How examples are dealt to the silos; a pure function of these values and the labels.
+
+    There are three kinds, with n silos and L labels:
 
     q-groups   an example of label l goes to group l with probability q, to each other group with (1-q)/(L-1), and
                within the group to any of its silos alike (FedLAW, 5.1). There are G = min(n, L) groups; with fewer
@@ -42,6 +52,16 @@ class Partition:
                With one group everything is in it.
     dirichlet  each label's examples are divided in proportions drawn from Dirichlet(concentration, ...).
     iid        a shuffled deal, sizes as even as possible; q and concentration are not used.
+
+    Attributes:
+        kind: "q-groups", "dirichlet" or "iid".
+        num_silos: n, the number of silos, at least 1.
+        q: The chance that an example goes to the group of its label, in [0, 1]; for q-groups. Default: 0.6.
+        concentration: The parameter of the Dirichlet distribution, above 0 and at most 1e6. Default: 0.5.
+        seed: The seed of the deal, at least 0. Default: 0.
+
+    Raises:
+        ValueError: If one of the values is not allowed.
     """
 
     kind: str
@@ -69,11 +89,20 @@ class Partition:
         return min(self.num_silos, num_labels)
 
     def deal(self, labels: NDArray[np.integer], num_labels: int) -> list[Indices]:
-        """The indices of `labels` each silo holds, ascending: disjoint, and every example once.
+        """Deals the examples: every silo gets at least one, and every example goes to exactly one silo.
 
-        A silo the draw left empty is given one example of whoever has most, so that every silo can train: with few
-        labels Dirichlet draws leave silos out often, and hold others of one example anyway. Raises ValueError where
-        there are fewer examples than silos, or a label outside 0 .. num_labels - 1.
+        A silo that the draw left empty is given one example of the silo that has most, so that every silo can train.
+        With few labels Dirichlet draws leave silos out often, and other silos hold one example anyway.
+
+        Args:
+            labels: The label of every example, 0 .. num_labels - 1.
+            num_labels: L, the number of labels.
+
+        Returns:
+            For each silo, the indices into `labels` of its examples, ascending.
+
+        Raises:
+            ValueError: If there are fewer examples than silos, or a label is outside 0 .. num_labels - 1.
         """
         if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
             raise InputError(
@@ -96,10 +125,17 @@ class Partition:
         return [np.asarray(part, dtype=np.intp) for part in np.split(order, np.cumsum(counts)[:-1])]
 
     def honest_share(self, attackers: Collection[int], num_labels: int) -> NDArray[np.float64]:
-        """The expected share of each label's examples that silos other than the attackers hold, shape (L,).
+        """The expected share of each label's examples that silos other than the attackers hold.
 
-        q-groups: sum over groups g of P(l goes to g) h_g, with P as the class says and h_g the share of g's silos
-        that are honest. dirichlet and iid: h, the share of all silos that are honest.
+        For q-groups it is the sum over groups g of P(l goes to g) h_g, with P as the class says and h_g the share of
+        g's silos that are honest. For dirichlet and iid it is h, the share of all silos that are honest.
+
+        Args:
+            attackers: The silos that attack.
+            num_labels: L, the number of labels.
+
+        Returns:
+            The shares, (L,), each in [0, 1].
         """
         honest = np.array([silo not in attackers for silo in range(self.num_silos)], dtype=np.float64)
         groups = self.num_groups(num_labels)
@@ -135,11 +171,21 @@ class Partition:
 
 
 def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_labels: int) -> tuple[int, ...]:
-    """The silos that attack, in the order they were chosen.
+    """Chooses the silos that attack. Of one seed, a smaller choice is the beginning of a larger one.
 
-    "groups": whole groups (those of q-groups with num_labels labels) in random order until `count` is reached, the
-    last one in part (FedLAW, 5.1); "random": any `count` silos. Of one seed, a smaller choice is the beginning of a
-    larger one. Raises ValueError for another way or a count outside 0 .. num_silos.
+    Args:
+        num_silos: The number of silos.
+        count: How many of them attack, 0 .. num_silos.
+        how: "groups": whole groups (those of q-groups with `num_labels` labels) in random order until `count` is
+            reached, the last one in part (FedLAW, 5.1). "random": any `count` silos.
+        seed: The seed of the choice, at least 0.
+        num_labels: The number of labels, which decides the groups.
+
+    Returns:
+        The silos that attack, in the order they were chosen.
+
+    Raises:
+        ValueError: For another `how`, or a count outside 0 .. num_silos.
     """
     if not 0 <= count <= num_silos:
         raise InputError(f"{count} attackers of {num_silos} silos: allowed are 0 to {num_silos}")
@@ -154,9 +200,14 @@ def choose_attackers(num_silos: int, count: int, how: str, seed: int, num_labels
 
 
 def labels_without_honest_home(num_silos: int, num_labels: int, attackers: Collection[int]) -> tuple[int, ...]:
-    """The labels l whose whole home group attacks, so that the share q of their examples is in attackers' hands.
+    """The labels whose whole home group attacks, so that the share q of their examples is in attackers' hands.
 
-    What the honest have left of them, `Partition.honest_share` says.
+    `Partition.honest_share` says what the honest silos have left of them.
+
+    Args:
+        num_silos: The number of silos.
+        num_labels: The number of labels.
+        attackers: The silos that attack.
     """
     groups = min(num_silos, num_labels)
     lost = {g for g in range(groups) if set(members(g, num_silos, groups)) <= set(attackers)}

@@ -11,7 +11,16 @@ _ROUNDING = 1e-12
 
 
 def check_simplex(n: int, s: int, t: float) -> None:
-    """Raises ValueError, with the numbers, unless D(s, t) over n silos has a point: 1 <= s, 0 < t, s * t >= 1."""
+    """Checks that D(s, t) over n silos has a point.
+
+    Args:
+        n: The number of silos, at least 1.
+        s: How many silos may carry weight, a whole number of at least 1; s > n means n.
+        t: The cap of one silo's weight, finite and above 0.
+
+    Raises:
+        ValueError: Unless n >= 1, s >= 1, t > 0 and s * t >= 1; its text has the numbers.
+    """
     if n < 1:
         raise ValueError("nothing to project: the vector is empty")
     if isinstance(s, bool) or int(s) != s or s < 1:
@@ -29,11 +38,21 @@ def check_simplex(n: int, s: int, t: float) -> None:
 def project(h: ArrayLike, s: int, t: float) -> NDArray[np.float64]:
     """argmin over w in D(s, t) of ||w - h||_2, with D(s, t) = {w : sum w = 1, 0 <= w_i <= t, ||w||_0 <= s}.
 
-    h: (n,), any finite scores; s: how many entries may be non-zero (s > n means n); t: the cap of one entry.
-    Returns a new float64 (n,). Three steps (FedLAW, Theorem 1): keep the s largest entries, take their support,
-    project those on the capped simplex {sum w = 1, 0 <= w_i <= t} (Wang and Lu 2015): w_i = min(t, max(0,
-    h_i - tau)). Here tau is found by a merge over sorted breakpoints, O(n log n) in all. Of equal entries the
-    first keeps its place. Raises ValueError if h is empty, not one-dimensional or not finite, or D(s, t) is empty.
+    The projection has three steps (FedLAW, Theorem 1). It keeps the s largest entries, takes their support, and
+    projects those entries on the capped simplex {sum w = 1, 0 <= w_i <= t} (Wang and Lu 2015):
+    w_i = min(t, max(0, h_i - tau)). Here tau is found by a merge over sorted breakpoints, O(n log n) in all. Of equal
+    entries the first keeps its place.
+
+    Args:
+        h: The scores, (n,), any finite numbers.
+        s: How many entries may be non-zero; s > n means n.
+        t: The cap of one entry.
+
+    Returns:
+        The weights, a new float64 array (n,).
+
+    Raises:
+        ValueError: If h is empty, not one-dimensional or not finite, or if D(s, t) is empty.
     """
     scores = np.asarray(h, dtype=np.float64)
     if scores.ndim != 1:

@@ -8,9 +8,15 @@ from fedlaw_flwr.core.errors import InputError
 
 @dataclass(frozen=True)
 class Schedule:
-    """When w is learned: up to round weight_rounds (-1: in all), then in one round of refresh_every (0: never).
+    """The rounds in which the weights w are learned.
 
-    In the first warm_rounds weights are equal. Raises ValueError where no weight round would be left.
+    Attributes:
+        weight_rounds: Weights are learned up to this round; -1: in all rounds. Default: 20.
+        refresh_every: After `weight_rounds`, weights are learned in one round of so many; 0: never. Default: 0.
+        warm_rounds: In so many rounds at the start weights are equal and not learned. Default: 0.
+
+    Raises:
+        ValueError: If `warm_rounds` is negative, or leaves no weight round.
     """
 
     weight_rounds: int = 20
@@ -29,9 +35,17 @@ class Schedule:
         return 0 < round_number == self.last(round_number)
 
     def carriers(self, round_number: int, first: int, s: int) -> int:
-        """How many may carry weight in round_number where b is not known (FedLAW, I.2): first in the first weight
-        round, s from the last, weight_rounds, on, lowered in equal steps between (rounded up). The paper names no
-        steps; these are ours. Two weight rounds at least."""
+        """How many silos may carry weight in a round where b is not known (FedLAW, I.2).
+
+        The number is `first` in the first weight round, and s from round `weight_rounds` on. Between them it is lowered
+        in equal steps, rounded up. The paper names no steps; these are ours. The schedule must have at least two weight
+        rounds.
+
+        Args:
+            round_number: The round, from 1.
+            first: The number of carriers in the first weight round.
+            s: The number of carriers in round `weight_rounds` and after it.
+        """
         begun = max(0, round_number - 1 - self.warm_rounds)
         over = min(1.0, begun / (self.weight_rounds - 1 - self.warm_rounds))
         return first - math.floor((first - s) * over + 1e-9)

@@ -12,11 +12,17 @@ _LARGEST = 1e30
 
 
 def score(w: Vector, inner: Vector, losses: Vector, alpha: float, beta: float) -> Vector:
-    """h = w + (beta / alpha) Delta z - beta f~ (FedLAW, Algorithm 2, in delta form), all of shape (m,).
+    """h = w + (beta / alpha) Delta z - beta f~ (FedLAW, Algorithm 2, in delta form), (m,).
 
-    inner: Delta z, the inner product of every silo's delta of exchange 1 with z = sum_i w_i delta~_i of exchange 2, so
-    that the m x m product Delta Delta~' is never formed; losses: f~, at the trial model; alpha: the silos' step;
-    beta: the step of the weights. With delta = alpha g this is w + alpha beta G' (G~ w) - beta f~.
+    With delta = alpha g this is w + alpha beta G' (G~ w) - beta f~.
+
+    Args:
+        w: The old weights, (m,).
+        inner: Delta z, (m,): the inner product of every silo's delta of exchange 1 with z = sum_i w_i delta~_i of
+            exchange 2. So the m x m product Delta Delta~' is never formed.
+        losses: f~, the losses at the trial model, (m,).
+        alpha: The step of the silos' local training.
+        beta: The step of the weights.
     """
     return w + (beta / alpha) * inner - beta * losses
 
@@ -24,7 +30,18 @@ def score(w: Vector, inner: Vector, losses: Vector, alpha: float, beta: float) -
 def least_loss(losses: Vector, s: int, t: float) -> Vector:
     """argmin over w in D(s, t) of sum_i w_i f_i (FedLAW, Appendix B, BSUM): a linear programme with a known vertex.
 
-    The silos of least loss take t each until the weight is spent; of equal losses the first comes first.
+    The silos of least loss take t each until the weight is spent. Of equal losses the first comes first.
+
+    Args:
+        losses: The losses f, (m,).
+        s: How many silos may carry weight; s > m means m.
+        t: The cap of one silo's weight, read as at least 1/s.
+
+    Returns:
+        The weights, (m,).
+
+    Raises:
+        ValueError: If D(s, t) is empty.
     """
     check_simplex(losses.size, s, t)
     weights = np.zeros(losses.size)

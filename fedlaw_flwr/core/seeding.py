@@ -22,9 +22,16 @@ _PURPOSES = {
 
 
 def sequence(seed: int, purpose: str, *key: int) -> np.random.SeedSequence:
-    """The seed sequence of the stream (seed, purpose, *key); key is usually silo, round, exchange.
+    """The seed sequence of the stream (seed, purpose, *key).
 
-    Raises KeyError for a purpose this module does not know, ValueError for a negative number.
+    Args:
+        seed: The seed of the run, at least 0.
+        purpose: What the stream is for: a purpose that this module knows, such as "partition" or "batches".
+        *key: What else names the stream, usually silo, round, exchange; each at least 0.
+
+    Raises:
+        KeyError: For a purpose that this module does not know.
+        ValueError: For a negative number.
     """
     return np.random.SeedSequence(entropy=seed, spawn_key=(_PURPOSES[purpose], *key))
 

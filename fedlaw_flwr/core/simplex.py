@@ -8,9 +8,15 @@ from fedlaw_flwr.core.projection import check_simplex
 
 
 def byzantine_count(max_byzantine: int | float, n: int) -> int:
-    """b, the most silos of n that may be Byzantine: a count (int) as it is, a fraction (float) rounded up.
+    """b, the most silos of n that may be Byzantine.
 
-    Raises ValueError unless 2b + 2 <= n (FedLAW, Appendix C): with fewer, honest silos are no sure majority.
+    Args:
+        max_byzantine: A count (int), taken as it is, or a fraction of n (float) in [0, 0.5), rounded up.
+        n: The number of silos.
+
+    Raises:
+        ValueError: Unless b >= 0 and 2b + 2 <= n (FedLAW, Appendix C), or for a fraction outside [0, 0.5). With fewer
+            than 2b + 2 silos the honest silos are no sure majority.
     """
     if isinstance(max_byzantine, float):
         if not 0 <= max_byzantine < 0.5:
@@ -37,16 +43,27 @@ def fewest_silos(max_byzantine: int | float) -> int:
 
 
 def default_cap(s: int) -> float:
-    """t for s carriers: the paper's 1/(s - 10) from s = 100 up (I.2), 12/(11 s) below, at most 1.
+    """The default cap t for s carriers, at most 1.
 
-    12/(11 s) continues the paper's 1/110 at s = 120 down to its 10-silo figures (0.182 at s = 6).
+    From s = 100 up, t is the paper's 1/(s - 10) (I.2). Below, t is 12/(11 s), which continues the paper's 1/110 at
+    s = 120 down to its 10-silo figures (0.182 at s = 6).
+
+    Args:
+        s: How many silos may carry weight, at least 1.
     """
     return min(1.0, 1.0 / (s - 10) if s >= 100 else 12.0 / (11.0 * s))
 
 
 @dataclass(frozen=True)
 class Simplex:
-    """D(s, t) for n silos of which at most b are Byzantine: at most s of them carry weight, none more than t."""
+    """D(s, t) for n silos of which at most b are Byzantine: at most s of them carry weight, none more than t.
+
+    Attributes:
+        n: The number of silos.
+        b: The largest number of silos that may be Byzantine.
+        s: How many silos may carry weight.
+        t: The cap, the most weight that one silo may have; at most 1.
+    """
 
     n: int
     b: int
@@ -55,7 +72,17 @@ class Simplex:
 
     @classmethod
     def for_federation(cls, n: int, max_byzantine: int | float, s: int = 0, t: float = 0.0) -> "Simplex":
-        """s = n - b and t = default_cap(s), unless given (0 means not given). Raises ValueError if D(s, t) is empty."""
+        """The allowed weights of a federation before any reply is in.
+
+        Args:
+            n: The number of silos.
+            max_byzantine: b as a count (int) or as a fraction of n (float), as `byzantine_count` takes it.
+            s: How many silos may carry weight, at most n; 0: n - b. Default: 0.
+            t: The cap; 0: default_cap(s). Default: 0. A cap above 1 becomes 1.
+
+        Raises:
+            ValueError: If D(s, t) is empty, if s > n, or if `byzantine_count` does not allow `max_byzantine`.
+        """
         b = byzantine_count(max_byzantine, n)
         if s > n:
             raise InputError(f"s={s}: more carriers than the n={n} silos there are")
@@ -65,10 +92,18 @@ class Simplex:
         return cls(n, b, s, min(1.0, t))
 
     def among(self, present: int, identified: int = 0) -> "Simplex | None":
-        """D(s', t') over m = present silos, where `identified` Byzantine ones are known already.
+        """The allowed weights D(s', t') over the silos present in a round.
 
-        b' = b - identified; s' = s - (n - identified - m), which is m - b' for s = n - b; t' = max(t s / s', 1 / s').
-        None where m < 2b' + 2 or nobody may carry: too few to tell the honest from the rest.
+        With m = `present`: b' = b - identified; s' = s - (n - identified - m), which is m - b' for s = n - b;
+        t' = max(t s / s', 1 / s').
+
+        Args:
+            present: m, the number of silos that gave a usable reply.
+            identified: How many Byzantine silos are already identified in this round. Default: 0.
+
+        Returns:
+            The simplex over m silos. None if m < 2b' + 2 or if no silo may carry weight: then the silos present are
+            too few to tell the honest ones from the rest.
         """
         b = max(0, self.b - identified)
         s = min(present, self.s - (self.n - min(identified, self.b) - present))

@@ -11,7 +11,11 @@ Vector = NDArray[np.float64]
 
 
 class Standing:
-    """The weight every silo was last given: kept while the silo is absent, 0 after it avoided being scored."""
+    """The weight every silo was last given: kept while the silo is absent, 0 after it avoided being scored.
+
+    Args:
+        schedule: The rounds in which weights are learned.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
@@ -46,9 +50,14 @@ class Standing:
             self._standing.update((silo, 0.0) for silo in silos)
 
     def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int) -> None:
-        """Takes the new weights (m,) of the silos scored.
+        """Takes the new weights of the silos scored.
 
         If weights are frozen in the next round, only the silos scored now carry weight into it.
+
+        Args:
+            silos: The silos scored, m of them.
+            w: Their new weights, (m,).
+            round_number: The round in which the weights were learned.
         """
         standing = dict(self._standing or {})
         standing.update((silo, float(weight)) for silo, weight in zip(silos, w, strict=True))

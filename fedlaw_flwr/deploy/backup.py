@@ -29,7 +29,14 @@ def keys_and_certificates(folder: FederationFolder) -> dict[str, Path]:
 def copy_database(source: Path, target: Path) -> None:
     """Copies a SQLite database as of one moment, by SQLite's online backup: a SuperLink may go on writing to it.
 
-    A copy of the file alone would lack what still stands in the -wal beside it. Raises ValueError where there is none.
+    A copy of the file alone would lack what still stands in the -wal beside it.
+
+    Args:
+        source: The database to copy.
+        target: The file that the copy is written to.
+
+    Raises:
+        InputError: If `source` does not exist.
     """
     if not source.exists():
         raise InputError(f"{source} is not there: this federation has never been up")
@@ -41,10 +48,20 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def write_backup(out: Path, federation_yaml: Path, parts: Mapping[str, Path]) -> int:
-    """Writes the archive, a .tar.gz with mode 0600, since there are keys in it; returns how many files it has.
+    """Writes a federation's server into one archive, a .tar.gz with mode 0600, since there are keys in it.
 
-    parts: where each part lies, DATABASE among them; one that does not exist is left out. Raises FileExistsError rather
-    than overwrite, ValueError without a database.
+    Args:
+        out: The archive to write.
+        federation_yaml: The federation's YAML file, which goes into the archive too.
+        parts: Where each part lies, by its name in the archive, DATABASE among them. A part that does not exist is left
+            out.
+
+    Returns:
+        The number of files in the archive.
+
+    Raises:
+        FileExistsError: If `out` exists; it is never overwritten.
+        InputError: If there is no database.
     """
     handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -61,10 +78,19 @@ def write_backup(out: Path, federation_yaml: Path, parts: Mapping[str, Path]) ->
 
 
 def read_backup(archive: Path, parts: Mapping[str, Path]) -> list[Path]:
-    """Puts every file of the archive where its part lies, with the mode it had; returns those that were not there.
+    """Puts every file of the archive where its part lies, with the mode it had.
 
-    A part that `parts` does not name stays in the archive. Raises FileExistsError, with nothing written, for a file
-    that is there and differs; ValueError for what is no backup.
+    Args:
+        archive: An archive that `write_backup` wrote.
+        parts: Where each part lies, by its name in the archive. A part that is not named here stays in the archive.
+
+    Returns:
+        The files that were not there before.
+
+    Raises:
+        AlreadyThere: If a file is there and differs, or if the -wal of another database is there. Nothing is written
+            then.
+        InputError: If the archive is no backup, or the database in it is damaged.
     """
     with tempfile.TemporaryDirectory() as place:
         try:

@@ -59,9 +59,19 @@ To leave: `docker compose down`, and tell the operator, who takes your key off t
 
 
 def write_bundle(federation: Federation, folder: FederationFolder, silo: str) -> str:
-    """Writes bundles/SILO.tar.gz in the federation's folder and returns its path; the same input, the same bytes.
+    """Writes bundles/SILO.tar.gz in the federation's folder; the same input gives the same bytes.
 
-    Raises ValueError for a silo the federation does not have, FileNotFoundError without a CA certificate.
+    Args:
+        federation: The federation.
+        folder: The federation's folder.
+        silo: The name of the silo that the archive is for.
+
+    Returns:
+        The path of the archive.
+
+    Raises:
+        InputError: If the federation has no such silo.
+        FileNotFoundError: If there is no CA certificate.
     """
     silos = {one.name: one for one in federation.silos}
     if silo not in silos:

@@ -24,10 +24,15 @@ _DATE = "%Y-%m-%d %H:%M UTC"
 
 
 def make_authority(federation: Federation, folder: FederationFolder) -> bool:
-    """Makes the CA's key and self-signed certificate, unless the certificate is there; whether it did.
+    """Makes the CA's key and self-signed certificate, unless the certificate is there.
 
-    The key may be elsewhere: only `make_server_certificate` needs it, to sign. Raises FileExistsError where the
-    certificate alone is missing: silos trust it already, and another one would not be theirs.
+    The key may be elsewhere: only `make_server_certificate` needs it, to sign.
+
+    Returns:
+        Whether the key and the certificate were made.
+
+    Raises:
+        AlreadyThere: If the certificate alone is missing: silos trust it already, and another one would not be theirs.
     """
     if folder.ca_certificate.exists():
         return False
@@ -50,8 +55,13 @@ def make_authority(federation: Federation, folder: FederationFolder) -> bool:
 def make_server_certificate(federation: Federation, folder: FederationFolder) -> bool:
     """Makes the server's key and a certificate for all the federation's names, unless both are there.
 
-    Raises FileExistsError where one of them is alone, FileNotFoundError where the CA's key, which signs, is not here,
-    ValueError where it is another CA's.
+    Returns:
+        Whether the key and the certificate were made.
+
+    Raises:
+        AlreadyThere: If one of the two is there without the other.
+        NotThere: If the CA's key, which signs, is not here.
+        InputError: If the CA's key is another CA's.
     """
     present = [path for path in (folder.server_key, folder.server_certificate) if path.exists()]
     if len(present) == 2:
@@ -86,7 +96,15 @@ def make_server_certificate(federation: Federation, folder: FederationFolder) ->
 
 
 def make_node_key(private: Path, public: Path) -> None:
-    """A silo's key pair as Flower takes it: ECDSA P-384, OpenSSH format. FileExistsError if either file is there."""
+    """Makes a silo's key pair as Flower takes it: ECDSA P-384, OpenSSH format.
+
+    Args:
+        private: The file for the private key.
+        public: The file for the public key.
+
+    Raises:
+        AlreadyThere: If either file exists.
+    """
     for path in (private, public):
         if path.exists():
             raise AlreadyThere(f"{path} is there already; a silo's key is replaced by `fedlaw deploy rotate`, not here")
@@ -102,7 +120,11 @@ def public_key_line(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
-    """The node key in this file. Raises ValueError for anything but an ECDSA P-384 public key in OpenSSH's format."""
+    """The node key in this file.
+
+    Raises:
+        InputError: For anything but an ECDSA P-384 public key in OpenSSH's format.
+    """
     content = path.read_bytes()
     if b"PRIVATE KEY" in content:
         raise InputError(f"{path} is a private key: it must never leave its silo; send the .pub file")
@@ -116,7 +138,11 @@ def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
 
 
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A silo's private key as Flower takes it. Raises ValueError for anything but ECDSA P-384 without a passphrase."""
+    """A silo's private key as Flower takes it.
+
+    Raises:
+        InputError: For anything but an ECDSA P-384 key in OpenSSH's format without a passphrase.
+    """
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the last two: it has a passphrase
@@ -186,7 +212,11 @@ def must_be_trusted(federation: Federation, folder: FederationFolder, now: datet
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """The certificate in this file. Raises InputError, with its path, for a file that holds none."""
+    """The certificate in this file.
+
+    Raises:
+        InputError: If the file holds no certificate; the text has the file's path.
+    """
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
@@ -196,7 +226,15 @@ def load_certificate(path: Path) -> x509.Certificate:
 def check_dates(
     whose: str, certificate: x509.Certificate, renew: str, now: datetime | None = None, least_days: int = 30
 ) -> Finding:
-    """Whether a certificate is valid for so many days and more; `renew` is what to do where it is not."""
+    """Whether a certificate is valid for so many days and more.
+
+    Args:
+        whose: Whose certificate it is, for the sentence.
+        certificate: The certificate.
+        renew: What to do where it is not valid for long enough.
+        now: The time to judge by.
+        least_days: The least number of days it must still be valid.
+    """
     now = now or datetime.now(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     what = f"the {whose}'s certificate"

@@ -33,11 +33,20 @@ _HEAD = """\
 def compose(
     federation: Federation, silos: Sequence[str] | None = None, server: bool = True, folder: str = "."
 ) -> dict[str, Any]:
-    """The compose file: the server with these silos (all); without the server, one institution's own machine.
+    """The compose file as a document.
 
-    `folder` is where the federation's files lie, seen from the compose file. An institution's (ca.crt, node.key,
-    silo.yaml, policy.yaml) lie beside its own. Raises ValueError for a silo that the federation does not have, or that
-    cannot be run in containers as it is written.
+    Args:
+        federation: The federation.
+        silos: Names of the silos in the file; all by default.
+        server: Whether the server is in the file. Without it, the file is for one institution's own machine.
+        folder: Where the federation's files lie, seen from the compose file. An institution's files (ca.crt, node.key,
+            silo.yaml, policy.yaml) lie beside its own compose file.
+
+    Returns:
+        The services, networks and volumes.
+
+    Raises:
+        InputError: If the federation has no such silo, or a silo cannot be run in containers as it is written.
     """
     known = {silo.name: silo for silo in federation.silos}
     names = list(known) if silos is None else list(silos)
@@ -58,8 +67,11 @@ def compose(
 
 
 def published_on(federation: Federation) -> str:
-    """The address on which the server's machine publishes it: "" for each it has, but a federation called localhost is
-    nobody else's."""
+    """The address on which the server's machine publishes the server.
+
+    Returns:
+        "" for every address of the machine; 127.0.0.1 for a federation called localhost, which is nobody else's.
+    """
     return "127.0.0.1" if federation.superlink.host in ("localhost", "127.0.0.1") else ""
 
 

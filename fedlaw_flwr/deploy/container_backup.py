@@ -29,8 +29,17 @@ def backup(containers: Containers, federation_yaml: Path, out: Path) -> int:
 def restore(containers: Containers, archive: Path) -> int:
     """Puts an archive back: keys and registrations in the folder, database and run folders into new volumes.
 
-    Returns how many files were not there. Raises ValueError where the server has a volume for its database already, and
-    what `read_backup` raises; nothing is changed then.
+    Args:
+        containers: The federation's containers.
+        archive: An archive that `backup` wrote.
+
+    Returns:
+        The number of files that were not there.
+
+    Raises:
+        InputError: If the server has a volume for its database already, or as `read_backup` raises it. Nothing is
+            changed then.
+        AlreadyThere: As `read_backup` raises it. Nothing is changed then.
     """
     engine()
     volume = f"{containers.project}_state"

@@ -57,9 +57,14 @@ class Containers:
         return self.folder.path / "containers" / REGISTERED
 
     def build(self, arguments: Mapping[str, str] | None = None) -> None:
-        """Builds the images from this checkout; `arguments` are the Dockerfiles': TORCH, TORCH_INDEX, EXTRAS, BASE.
+        """Builds the images from this checkout.
 
-        Raises ValueError where this is no checkout or no engine answers, RunFailed where a build fails.
+        Args:
+            arguments: The Dockerfiles' arguments by name: TORCH, TORCH_INDEX, EXTRAS, BASE.
+
+        Raises:
+            InputError: If this is no checkout, or no Docker engine answers.
+            RunFailed: If a build fails.
         """
         if not (_CHECKOUT / "docker" / "Dockerfile.silo").exists():
             raise InputError(f"images are built from a checkout; {_CHECKOUT} has no docker/Dockerfile.silo")
@@ -172,7 +177,13 @@ class Containers:
     def reregister(self, name: str) -> None:
         """Takes a silo's old key off the SuperLink, registers the one in the folder, deletes the old one from there.
 
-        Its node, if it is here, is started anew. Raises ControlError for a silo that was not registered.
+        The silo's node, if it is here, is started anew.
+
+        Args:
+            name: The silo's name.
+
+        Raises:
+            ControlError: If the silo was not registered.
         """
         self._make_readable()
         self.control().unregister(name)
@@ -182,9 +193,17 @@ class Containers:
             self.compose("restart", f"{name}-node")
 
     def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
-        """Submits one run of the rendered package, some settings changed, follows it to its end; copies its folder.
+        """Submits one run of the rendered package, follows it to its end and copies its folder.
 
-        Raises RunFailed unless both Flower and the folder say that it completed.
+        Args:
+            on_event: Called with every event of the run.
+            changed: Settings by name that differ from the federation's, for this run alone.
+
+        Returns:
+            The copy of the run folder.
+
+        Raises:
+            RunFailed: Unless both Flower and the folder say that the run completed.
         """
         must_be_trusted(self.federation, self.folder)
         control = self.control()
@@ -280,7 +299,11 @@ class Containers:
         return Control(command, "federation", self.registered, self._environment())
 
     def compose(self, *arguments: str, said: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """One command of docker-compose on this federation. Raises RunFailed with its last words if it fails."""
+        """Runs one command of docker-compose on this federation.
+
+        Raises:
+            RunFailed: If it fails, with its last words.
+        """
         done = self._compose(*arguments, said=said)
         if done.returncode:
             words = last_sentence(done.stderr or done.stdout) or str(done.returncode)
@@ -324,7 +347,11 @@ class Containers:
 
 
 def compose_command() -> list[str]:
-    """`docker compose` where that is installed, else `docker-compose`. Raises ValueError where neither is."""
+    """The command of Docker Compose: `docker compose` where that is installed, else `docker-compose`.
+
+    Raises:
+        InputError: If neither is installed.
+    """
     if shutil.which("docker"):
         version = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
         if version.returncode == 0:
@@ -335,7 +362,11 @@ def compose_command() -> list[str]:
 
 
 def engine() -> str:
-    """The version of the Docker engine. Raises ValueError, with what was said, where none answers."""
+    """The version of the Docker engine.
+
+    Raises:
+        InputError: If no engine answers, with what was said.
+    """
     if not shutil.which("docker"):
         raise InputError("no `docker` here: containers need a Docker engine; `fedlaw deploy local` does without")
     done = subprocess.run(

@@ -21,7 +21,12 @@ class ControlError(RuntimeError):
 
 
 class Control:
-    """`flwr` commands against one SuperLink; `command` is how to run flwr there, `register` where node ids go."""
+    """`flwr` commands against one SuperLink.
+
+    Args:
+        command: How to run flwr there.
+        register: The file that node ids are kept in.
+    """
 
     def __init__(
         self, command: Sequence[str], connection: str, register: Path, environment: Mapping[str, str] | None = None
@@ -38,9 +43,12 @@ class Control:
         return {name: seen[node] for name, node in ids.items() if seen.get(node, "unregistered") != "unregistered"}
 
     def register(self, keys: Mapping[str, str]) -> None:
-        """Registers each of these silos' keys (name to file, for flwr), but for those that are registered already.
+        """Registers the keys of these silos, but for silos that are registered already.
 
         Flower's list of nodes does not tell their names, so the node ids it gave are kept in the register file.
+
+        Args:
+            keys: The file of each silo's public key, for flwr, by the silo's name.
         """
         known = self.silos()
         for name, public_key in keys.items():
@@ -49,7 +57,11 @@ class Control:
                 self._note({**self._ids(), name: str(answer["node-id"])})
 
     def unregister(self, name: str) -> None:
-        """Takes this silo's registration back: its node is refused from now on. ControlError if it has none."""
+        """Takes this silo's registration back: its node is refused from now on.
+
+        Raises:
+            ControlError: If the silo has no registration from here.
+        """
         ids = self._ids()
         if name not in ids:
             raise ControlError(f"no node was registered from here as {name}")
@@ -57,7 +69,15 @@ class Control:
         self._note(ids)
 
     def wait_online(self, names: Sequence[str], timeout: float = _PATIENCE) -> None:
-        """Returns when the nodes of all these silos are online. Raises TimeoutError, naming those that are not."""
+        """Returns when the nodes of all these silos are online.
+
+        Args:
+            names: The silos' names.
+            timeout: Seconds to wait at most.
+
+        Raises:
+            TimeoutError: If some are not online by then; the text names them.
+        """
         deadline = time.monotonic() + timeout
         while True:
             seen = self.silos()
@@ -69,7 +89,15 @@ class Control:
             time.sleep(_POLL)
 
     def submit(self, package: str, changed: Mapping[str, Any] | None = None) -> str:
-        """Starts a run of this app, with these settings changed from the package's; returns Flower's id of it."""
+        """Starts a run of this app.
+
+        Args:
+            package: The app, as `flwr run` takes it.
+            changed: Settings by name that differ from the package's.
+
+        Returns:
+            Flower's id of the run.
+        """
         pairs = [f"{key}={as_toml(value)}" for key, value in (changed or {}).items()]
         overrides = ["--run-config", " ".join(pairs)] if pairs else []
         return str(self._json(["run", package, self._connection, *overrides])["run-id"])
@@ -131,7 +159,14 @@ def as_toml(value: str | int | float | bool) -> str:
 def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE) -> Iterator[Event]:
     """The events of a run folder as they are written, until its end event or until the run is over without one.
 
-    Raises RunFailed if the folder does not come into being, ControlError if the SuperLink is away for five minutes.
+    Args:
+        folder: The run folder, which need not exist yet.
+        is_over: Whether the SuperLink says that the run is over. It may raise ControlError while the SuperLink is away.
+        begin_within: Seconds within which the folder must come into being.
+
+    Raises:
+        RunFailed: If the folder does not come into being.
+        ControlError: If the SuperLink is away for five minutes.
     """
     seen, over = 0, False
     started = asked = answered = time.monotonic()

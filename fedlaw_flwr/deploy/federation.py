@@ -45,7 +45,8 @@ class SuperLink(BaseModel):
 class Silo(BaseModel):
     """One institution as the federation knows it. What it computes on is in its own silo.yaml; this is its start.
 
-    mislabelled: a rehearsal gave its records wrong classes; only the verdict reads it.
+    Attributes:
+        mislabelled: Whether a rehearsal gave its records wrong classes. Only the verdict reads this.
     """
 
     model_config = FROM_FILE
@@ -86,7 +87,11 @@ class Federation(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Federation":
-        """Reads and checks the file. Raises DocumentError with `FILE:LINE: what is wrong` for all that is."""
+        """Reads and checks the file.
+
+        Raises:
+            DocumentError: With `FILE:LINE: what is wrong` for all that is wrong.
+        """
         document = Document.read(path)
         run = document.data.get("run") if isinstance(document.data, dict) else None
         if isinstance(run, dict) and run.get("initial-model"):  # beside this file, wherever the command is given
@@ -109,7 +114,11 @@ class Federation(BaseModel):
         return list(dict.fromkeys([self.superlink.host, *self.superlink.also_known_as, *fixed]))
 
     def changed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """These settings, for one run alone, after a look at them. Raises SettingsError as federation.yaml would."""
+        """These settings, for one run alone, after a look at them.
+
+        Raises:
+            SettingsError: As for the same settings in federation.yaml.
+        """
         for key, why in _NOT_IN_RUN.items():
             if key in values:
                 raise SettingsError(f"{key} cannot be set: {why}")
@@ -117,13 +126,28 @@ class Federation(BaseModel):
         return dict(values)
 
     def settings(self, changed: Mapping[str, Any] | None = None) -> Settings:
-        """The run's settings as the server will read them, some changed for one run. Raises SettingsError."""
+        """The run's settings as the server will read them.
+
+        Args:
+            changed: Settings by name that differ from federation.yaml, for one run.
+
+        Raises:
+            SettingsError: For settings that are wrong or do not hold together.
+        """
         return Settings.read(
             {**self.run, **(changed or {}), "num-silos": len(self.silos), "drills": self._drills_setting()}
         )
 
     def silo_config(self, name: str, **local: Any) -> SiloConfig:
-        """What silo.yaml of this silo says at first; `local` are its process's paths. KeyError without such a silo."""
+        """What silo.yaml of this silo says at first.
+
+        Args:
+            name: The silo's name.
+            **local: The paths of the silo's process.
+
+        Raises:
+            KeyError: If there is no such silo.
+        """
         for index, silo in enumerate(self.silos):
             if silo.name == name:
                 settings = self.settings()

@@ -77,7 +77,11 @@ def make_folder(path: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """A new file that only its owner may read (0600), whole on disk. Raises FileExistsError rather than overwrite."""
+    """Writes a new file that only its owner may read (0600), whole on disk.
+
+    Raises:
+        FileExistsError: If the file exists; it is never overwritten.
+    """
     make_folder(path.parent)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -87,7 +91,11 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """A new file that all may read. Raises FileExistsError rather than overwrite."""
+    """Writes a new file that all may read.
+
+    Raises:
+        FileExistsError: If the file exists; it is never overwritten.
+    """
     make_folder(path.parent)
     with path.open("xb") as file:
         file.write(content)
@@ -95,7 +103,11 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def write_rendered(path: Path, content: str) -> bool:
-    """A file that is made anew from federation.yaml each time; whether that changed it."""
+    """Writes a file that is made anew from federation.yaml each time.
+
+    Returns:
+        Whether that changed the file.
+    """
     if path.exists() and path.read_text(encoding="utf-8") == content:
         return False
     make_folder(path.parent)

@@ -130,9 +130,17 @@ class LocalFederation:
             shutil.rmtree(sockets, ignore_errors=True)
 
     def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
-        """Submits one run of the rendered package, some settings changed, follows it to its end; returns its folder.
+        """Submits one run of the rendered package and follows it to its end.
 
-        Raises RunFailed unless both Flower and the folder say that it completed.
+        Args:
+            on_event: Called with every event of the run.
+            changed: Settings by name that differ from the federation's, for this run alone.
+
+        Returns:
+            The run folder.
+
+        Raises:
+            RunFailed: Unless both Flower and the folder say that the run completed; also if the federation is not up.
         """
         if not self.pid("superlink"):
             raise RunFailed("this federation is not up; `fedlaw deploy local up` starts it")
@@ -171,7 +179,13 @@ class LocalFederation:
     def restart_silo(self, name: str) -> None:
         """Ends the three processes of one silo, starts them anew and returns when it can take part again.
 
-        Raises InputError where no SuperLink runs, and otherwise as `up`.
+        Args:
+            name: The silo's name.
+
+        Raises:
+            InputError: If no SuperLink runs, and otherwise as `up` raises it.
+            RunFailed: As `up` raises it.
+            TimeoutError: As `up` raises it.
         """
         if not self.pid("superlink"):
             raise InputError("the SuperLink is not running; `fedlaw deploy local up` starts the whole federation")

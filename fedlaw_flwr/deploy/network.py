@@ -63,9 +63,16 @@ def _port(address: str, port: int, what: str, then: str, is_ours: Callable[[], b
 
 
 def _shown(name: str, port: int, authority: Path) -> tuple[bool, str]:
-    """Whether who listens on this machine shows a certificate of this CA for this name, and else why TLS refuses it.
+    """Whether who listens on this machine shows a certificate of this CA for this name.
 
-    The reason is "" where the certificate is another CA's, and where there is none.
+    Args:
+        name: The name that the certificate must hold.
+        port: The port on 127.0.0.1.
+        authority: The file of the CA's certificate.
+
+    Returns:
+        Whether such a certificate is shown, and otherwise why TLS refuses it. The reason is "" where the certificate is
+        another CA's, and where there is none.
     """
     if not authority.exists():
         return False, ""
@@ -96,7 +103,14 @@ def _serves_metrics(port: int) -> bool:
 def answers(host: str, port: int, authority: Path) -> list[Finding]:
     """Whether the server answers under its name with its certificate, and hides what silos must not reach.
 
-    A certificate of another CA, a name it does not hold, and nobody listening are different sentences.
+    Args:
+        host: The server's name or address.
+        port: The server's port.
+        authority: The file of the CA's certificate.
+
+    Returns:
+        The findings. A certificate of another CA, a name it does not hold, and nobody listening are different
+        sentences.
     """
     if not authority.exists():
         return [wrong(f"{authority} is missing; without it the server cannot be known")]

@@ -12,15 +12,27 @@ if TYPE_CHECKING:
 
 
 def render_package(folder: Path) -> list[Path]:
-    """Writes the app into `folder`; returns what changed."""
+    """Writes the app into `folder`.
+
+    Returns:
+        The files that changed.
+    """
     files = {folder / name: content.decode() for name, content in package_files().items()}
     return [path for path, content in files.items() if write_rendered(path, content)]
 
 
 def run_config(federation: "Federation", changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a run of this federation is submitted with: its settings, some changed, that are not the app's defaults.
+    """The configuration that a run of this federation is submitted with.
 
-    Raises SettingsError for settings that do not hold together.
+    Args:
+        federation: The federation.
+        changed: Settings by name that differ from the federation's, for this run.
+
+    Returns:
+        The run's settings by name that are not the app's defaults.
+
+    Raises:
+        SettingsError: For settings that do not hold together.
     """
     from fedlaw_flwr.config.settings import Settings
 

@@ -26,7 +26,11 @@ from fedlaw_flwr.tasks.initial import load_initial
 def inspect(federation: Federation, folder: FederationFolder, online: bool = True) -> list[Finding]:
     """Every finding, the good ones too, in the order in which a run would meet them. Nothing is changed.
 
-    online: also connect to the server, verify its certificate, and see that only Flower's fleet interface answers.
+    Args:
+        federation: The federation.
+        folder: The federation's folder.
+        online: Whether to connect to the server too, verify its certificate, and see that only Flower's fleet interface
+            answers.
     """
     looks: list[Callable[[], list[Finding]]] = [
         lambda: [feasibility(federation)],

@@ -48,9 +48,16 @@ class Done:
 
 
 def init(federation: Federation, folder: FederationFolder, drill: bool = False) -> Done:
-    """The CA, the server's certificate and, in a drill, every silo's key. Nothing that exists is touched.
+    """Makes the CA, the server's certificate and, in a drill, every silo's key. Nothing that exists is touched.
 
-    Without drill no silo's key is made here: a silo makes its own by `join` and sends the public half.
+    Args:
+        federation: The federation.
+        folder: The federation's folder.
+        drill: Whether to make the silos' keys here. Without it no silo's key is made here: a silo makes its own by
+            `join` and sends the public half.
+
+    Returns:
+        The files that were made, and those that were in place.
     """
     done = Done([], [])
     authority, server = make_authority(federation, folder), make_server_certificate(federation, folder)
@@ -66,9 +73,17 @@ def init(federation: Federation, folder: FederationFolder, drill: bool = False) 
 
 
 def join(name: str, folder: Path) -> tuple[Path, Path]:
-    """A silo's own key pair, made on its own machine: the private key, which stays, and the public one, to be sent.
+    """Makes a silo's own key pair, on its own machine.
 
-    Raises FileExistsError if there is a key already.
+    Args:
+        name: The silo's name.
+        folder: The folder for both files.
+
+    Returns:
+        The file of the private key, which stays, and that of the public key, which is to be sent.
+
+    Raises:
+        AlreadyThere: If there is a key already.
     """
     private, public = folder / "node.key", folder / f"{name}.pub"
     make_node_key(private, public)
@@ -76,7 +91,21 @@ def join(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 def accept(federation: Federation, folder: FederationFolder, name: str, sent: Path) -> Path:
-    """Takes the public key that a silo sent, after a look at it. Raises ValueError, FileExistsError for a second."""
+    """Takes the public key that a silo sent, after a look at it.
+
+    Args:
+        federation: The federation.
+        folder: The federation's folder.
+        name: The silo's name.
+        sent: The file of the public key.
+
+    Returns:
+        Where the key lies in the folder.
+
+    Raises:
+        InputError: If the federation has no such silo, if the file is no node key, or if the key is another silo's.
+        AlreadyThere: If the silo has another key already.
+    """
     if name not in {silo.name for silo in federation.silos}:
         raise InputError(f"silo {name!r}: federation.yaml names {', '.join(silo.name for silo in federation.silos)}")
     key, place = load_public_key(sent), folder.public_key(name)
@@ -93,10 +122,23 @@ def accept(federation: Federation, folder: FederationFolder, name: str, sent: Pa
 
 
 def rotate(federation: Federation, folder: FederationFolder, name: str, sent: Path | None) -> Path:
-    """Replaces one silo's key by the public key it sent or, in a drill, by a pair made here; returns the old .pub.
+    """Replaces one silo's key.
 
     The old key, its private half too where that is here, is kept under the time of its end: a running SuperLink takes
     it until `reregister`, which deletes it (`forget_replaced`). A rotation that fails leaves the old key in place.
+
+    Args:
+        federation: The federation.
+        folder: The federation's folder.
+        name: The silo's name.
+        sent: The file of the public key that the silo sent. None, in a drill: a pair is made here.
+
+    Returns:
+        The old .pub, under its new name.
+
+    Raises:
+        InputError: If the silo has no key to replace, if nothing was sent and its private key is not here, or as
+            `accept` raises it.
     """
     public, private = folder.public_key(name), folder.private_key(name)
     if not public.exists():
@@ -123,7 +165,11 @@ def rotate(federation: Federation, folder: FederationFolder, name: str, sent: Pa
 
 
 def forget_replaced(folder: FederationFolder, name: str) -> list[Path]:
-    """Deletes the keys of this silo that were replaced, once the SuperLink takes them no more; returns which."""
+    """Deletes the keys of this silo that were replaced, once the SuperLink takes them no more.
+
+    Returns:
+        The files that were deleted.
+    """
     old = folder.replaced(name)
     for path in old:
         path.unlink()
@@ -131,7 +177,11 @@ def forget_replaced(folder: FederationFolder, name: str) -> list[Path]:
 
 
 def forget(folder: FederationFolder, name: str) -> list[Path]:
-    """Deletes every key of a silo that has left, so that no `up` registers it again; returns which."""
+    """Deletes every key of a silo that has left, so that no `up` registers it again.
+
+    Returns:
+        The files that were deleted.
+    """
     keys = [path for path in (folder.public_key(name), folder.private_key(name)) if path.exists()]
     for path in keys:
         path.unlink()
@@ -142,8 +192,11 @@ def render(federation: Federation, folder: FederationFolder) -> list[Path]:
     """Writes what is made from federation.yaml: the package, each silo's silo.yaml, compose file and proxy.
 
     The compose file has the server and the silos whose private key is here: in a drill all, in a real federation none.
-    Run again, it changes what federation.yaml changed and nothing else; a silo's policy.yaml is written once and never
-    again. Returns the files that changed.
+    Run again, it changes what federation.yaml changed and nothing else. A silo's policy.yaml is written once and never
+    again.
+
+    Returns:
+        The files that changed.
     """
     changed = render_package(folder.package)
     for silo in federation.silos:

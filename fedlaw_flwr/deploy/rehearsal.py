@@ -22,12 +22,24 @@ FEWEST = 20
 
 
 def rehearse(config: SiloConfig, folder: Path, silos: int = 5, mislabelled: int = 1, port: int = 9443) -> Path:
-    """Writes `folder`: each silo's part of the records, the initial model, federation.yaml; returns the last.
+    """Writes a folder with each silo's part of the records, the initial model and federation.yaml.
 
-    The records of `data-path` are dealt at random, with the schema's columns alone, readable by you alone. The last
-    `mislabelled` silos have every class replaced by the next of the schema's, the last by the first: what the
-    federation should find out. Raises ValueError for a task other than tabular, too few records or too many
-    mislabelled, FileExistsError where the folder is there already.
+    The records of `data-path` are dealt at random, with the schema's columns alone, readable by you alone.
+
+    Args:
+        config: The silo whose records are dealt.
+        folder: The folder to write, which must not exist.
+        silos: The number of silos, at least 4.
+        mislabelled: How many silos, the last ones, have every class replaced by the next of the schema's, the last by
+            the first. This is what the federation should find out.
+        port: The port of the federation's server.
+
+    Returns:
+        The path of federation.yaml.
+
+    Raises:
+        InputError: For a task other than tabular, too few records or too many mislabelled silos.
+        AlreadyThere: If the folder exists.
     """
     if config.task != "tabular":
         raise InputError(f"task={config.task!r}: only the records of a tabular silo can be dealt to several")

@@ -9,7 +9,11 @@ from fedlaw_flwr.events.folder import EVENTS
 
 
 def prune(runs: Path, days: int) -> list[Path]:
-    """Removes the run folders whose last event is older than `days` days; returns them. Nothing else is touched."""
+    """Removes the run folders whose last event is older than `days` days. Nothing else is touched.
+
+    Returns:
+        The folders that were removed.
+    """
     before = time.time() - 86400 * days
     old = [log.parent for log in runs.glob(f"run-*/{EVENTS}") if log.stat().st_mtime < before]
     for folder in old:

@@ -20,7 +20,11 @@ from fedlaw_flwr.silo.policy import Policy
 
 
 def is_silo_file(file: Path) -> bool:
-    """Whether this is one silo's silo.yaml; federation.yaml names a server and silos. Raises DocumentError."""
+    """Whether this is one silo's silo.yaml; federation.yaml names a server and silos.
+
+    Raises:
+        DocumentError: If the file cannot be read.
+    """
     data = Document.read(file).data
     return isinstance(data, dict) and not {"superlink", "silos", "run"} & set(data)
 
@@ -28,8 +32,16 @@ def is_silo_file(file: Path) -> bool:
 def inspect_silo(file: Path, server: str = "", online: bool = True) -> list[Finding]:
     """Every finding about the silo of this silo.yaml, with node.key, ca.crt and compose.yml beside it.
 
-    server: HOST:PORT; without it, where compose.yml sends the silo's node. online: also connect there. Raises
-    DocumentError for a silo.yaml that is wrong, ValueError for a server that is no HOST:PORT. Nothing is changed.
+    Nothing is changed.
+
+    Args:
+        file: The silo.yaml.
+        server: HOST:PORT; without it, where compose.yml sends the silo's node.
+        online: Whether to connect there too.
+
+    Raises:
+        DocumentError: For a silo.yaml that is wrong.
+        InputError: For a server that is no HOST:PORT.
     """
     config, folder = SiloConfig.read(file), file.parent
     where = server or _sent_to(folder, config.name)

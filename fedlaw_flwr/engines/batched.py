@@ -50,17 +50,27 @@ class BatchedGrid(InProcessGrid):
     """num_silos silos that are trained together; their replies are made one at a time, each when it is pulled.
 
     A training message that is pulled and not yet trained for is trained with the next silos_per_batch - 1 that wait
-    with the same model and configuration (`stacked.train_together`), and what is left of the batch before is dropped:
-    pull in the order of pushing. So silos_per_batch trained models exist at a time, and those of colluders: what was
+    with the same model and configuration (`stacked.train_together`). What is left of the batch before is then dropped,
+    so pull in the order of pushing. So silos_per_batch trained models exist at a time, and those of colluders: what was
     trained for them to know one another is kept until the exchange is over, and is their own training too. The model
     of an exchange is decoded once.
 
     Weights and updates are those of an InProcessGrid but for the rounding of float32 sums, whose last bits also depend
     on silos_per_batch and on torch's number of threads. What fails as a batch, or cannot be one (a model with
-    buffers), is trained one silo at a time, with a warning, so that an error is the error of the silo that made it; a
-    machine out of memory even then is nobody's, and ends the run.
-    Only for clients that come apart into `Silos`, as this project's do: somebody else's ClientApp runs in an
-    InProcessGrid.
+    buffers), is trained one silo at a time, with a warning, so that an error is the error of the silo that made it. A
+    machine that is out of memory even then is no silo's fault, and ends the run.
+
+    The grid is only for clients that come apart into `Silos`, as this project's do. Somebody else's ClientApp runs in
+    an InProcessGrid.
+
+    Args:
+        silos: The client side of all silos.
+        num_silos: How many silos there are.
+        run_config: The run config in every silo's Context. Default: empty.
+        silos_per_batch: How many silos are trained together at most. Default: 64.
+
+    Raises:
+        ValueError: If `silos_per_batch` is below 1.
     """
 
     def __init__(

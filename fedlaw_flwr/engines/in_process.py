@@ -21,10 +21,19 @@ CLIENT_APP_EXCEPTION = 2
 class InProcessGrid(Grid):
     """num_silos silos, numbered as partitions, each with a Context of its own that lives as long as the grid.
 
-    app: the ClientApp of every silo, or a function from partition to ClientApp. node_configs: what each silo says of
-    itself, in the order of the partitions, as its SuperNode's node config would. A reply is computed when it is pulled
-    and handed over at once, so one exists at a time. What a ClientApp raises becomes Flower's error reply, code 2.
-    Messages pass as Flower's records, arrays as bytes, so that nothing is shared by accident.
+    A reply is computed when it is pulled and handed over at once, so one exists at a time. What a ClientApp raises
+    becomes Flower's error reply, code 2. Messages pass as Flower's records, arrays as bytes, so that nothing is shared
+    by accident.
+
+    Args:
+        app: The ClientApp of every silo, or a function from partition to ClientApp.
+        num_silos: How many silos there are.
+        run_config: The run config in every silo's Context. Default: empty.
+        node_configs: What each silo says of itself, in the order of the partitions, as its SuperNode's node config
+            would. Default: nothing but partition-id, num-partitions and engine, which every silo has.
+
+    Raises:
+        ValueError: If there is not one of `node_configs` for each silo.
     """
 
     all_present = True  # its silos neither come nor go: nobody needs to wait until they have settled

@@ -25,14 +25,23 @@ class NotStackable(ValueError):
 def train_together(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list[Trained]:
     """What `local_round` gives for each job from this one model, up to the rounding of float32 sums.
 
-    The jobs must agree in lr, epochs, batch_size and loss_at; the model is left as it is, in either mode. Holds n
-    models, and the gradients of as many where the net is not a perceptron; the state dicts returned are views of
-    stacks. Raises NotStackable for a model with buffers or tied parameters, and what the task's loss raises, for
-    whichever silo.
+    It holds n models, and the gradients of as many where the net is not a perceptron.
 
     On the CPU the silos are divided among as many threads as torch has, each with a stack of its own, and torch's
-    operations stay single-threaded: these threads meet once in a batch and not in every product, which on a machine
-    that others use too costs many times the products.
+    operations stay single-threaded. These threads meet once in a batch and not in every product. On a machine that
+    others use too, meeting in every product costs many times the products.
+
+    Args:
+        model: The model that every silo starts from; it is left as it is, in either mode.
+        task: Whose loss is minimised.
+        jobs: What each of the n silos trains; all must agree in lr, epochs, batch_size and loss_at.
+
+    Returns:
+        One result for each job, in their order. The state dicts are views of stacks.
+
+    Raises:
+        NotStackable: For a model with buffers or tied parameters.
+        Exception: What the task's loss raises, for whichever silo.
     """
     threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
     order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].examples))
@@ -84,7 +93,11 @@ def _train_stack(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list
 
 
 class Stack(Protocol):
-    """n copies of one net: parameters under the names of its state dict, each (n, *its shape)."""
+    """n copies of one net.
+
+    Attributes:
+        parameters: The parameters under the names of the net's state dict, each (n, *its shape).
+    """
 
     parameters: dict[str, Tensor]
 
@@ -93,12 +106,30 @@ class Stack(Protocol):
         ...
 
     def step(self, rows: slice, inputs: Tensor, loss: Loss, lr: float) -> None:
-        """psi <- psi - lr grad for these rows, in training mode, in place."""
+        """One step of plain SGD, psi <- psi - lr grad, for these rows, in training mode, in place.
+
+        Args:
+            rows: The k nets that take the step.
+            inputs: Their inputs, (k, c, ...).
+            loss: From the k nets' outputs to the sum of their k losses.
+            lr: The step of local training, alpha.
+        """
         ...
 
 
 def stacked(model: nn.Module, n: int) -> Stack:
-    """n copies of this model. Raises NotStackable for one with buffers or tied parameters."""
+    """n copies of one net.
+
+    Args:
+        model: The net; its parameters are copied.
+        n: How many copies there are.
+
+    Returns:
+        `Perceptrons` for a perceptron, else `AnyNets`.
+
+    Raises:
+        NotStackable: For a model with buffers or tied parameters.
+    """
     named = dict(model.named_parameters())
     if list(named) != list(model.state_dict()):
         raise NotStackable("the model has buffers or tied parameters")
@@ -109,8 +140,11 @@ def stacked(model: nn.Module, n: int) -> Stack:
 class Perceptrons:
     """Flattened inputs through linear layers with ReLU between them, by batched matrix products.
 
-    The gradient of a weight goes from its product straight into the weight (baddbmm), so that none is ever held:
-    with h_l the input and d_l the output gradient of layer l, W_l <- W_l - lr d_l' h_l and b_l <- b_l - lr sum d_l.
+    The gradient of a weight goes from its product straight into the weight (baddbmm), so that none is ever held. With
+    h_l the input and d_l the output gradient of layer l: W_l <- W_l - lr d_l' h_l and b_l <- b_l - lr sum d_l.
+
+    Args:
+        parameters: The stacked parameters under the names of the state dict, each (n, *its shape); changed in place.
     """
 
     def __init__(self, parameters: dict[str, Tensor]) -> None:
@@ -231,10 +265,17 @@ def _losses(stack: Stack, task: Objective, jobs: Sequence[Job]) -> list[float]:
 
 
 def slices(sizes: Sequence[int], width: int) -> Iterator[tuple[int, slice, int]]:
-    """Every batch of one pass as (start, rows, count): these rows' examples from start on, exactly count of each.
+    """Every batch of one pass over the examples of all rows.
 
-    sizes must descend. For sizes 5, 3, 3, 2 and width 2: all four rows, 2 from 0 on; row 0, 2 from 2 on; rows 1 and 2,
-    1 from 2 on; row 0, 1 from 4 on.
+    For sizes 5, 3, 3, 2 and width 2: all four rows, 2 from 0 on; row 0, 2 from 2 on; rows 1 and 2, 1 from 2 on; row 0,
+    1 from 4 on.
+
+    Args:
+        sizes: How many examples each row has, descending.
+        width: The size of a batch.
+
+    Yields:
+        (start, rows, count): the examples of these rows from `start` on, exactly `count` of each.
     """
     for start in range(0, max(sizes), width):
         counts = [min(width, size - start) for size in sizes if size > start]

@@ -26,7 +26,12 @@ _GRACE = 120.0
 
 @dataclass(frozen=True)
 class Ask:
-    """What one silo is asked in an exchange: its update and loss ("update") or its loss alone ("loss")."""
+    """What one silo is asked in an exchange.
+
+    Attributes:
+        silo: The silo.
+        reply: "update": its update and its loss; "loss": its loss alone. Default: "update".
+    """
 
     silo: Silo
     reply: str = "update"
@@ -34,7 +39,16 @@ class Ask:
 
 @dataclass
 class Outcome:
-    """What an exchange brought. Every silo asked is in exactly one of answered, rejected and silent."""
+    """What an exchange brought. Every silo asked is in exactly one of answered, rejected and silent.
+
+    Attributes:
+        answered: The silos whose reply was usable.
+        rejected: The silos whose reply was rejected, with the reason.
+        silent: The silos that gave no reply within the timeout or an error in place of one, with the reason.
+        bytes_down: The bytes of the messages to the silos, as `payload_bytes` counts them.
+        bytes_up: The bytes of the replies, counted likewise.
+        seconds: How long the exchange took, in seconds.
+    """
 
     answered: list[Silo] = field(default_factory=list)
     rejected: dict[Silo, str] = field(default_factory=dict)
@@ -60,10 +74,21 @@ def run_exchange(
 ) -> Outcome:
     """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
 
-    config: must have `server-round` and `exchange`; each silo's `reply` is added. timeout: seconds until whoever has
-    not answered is silent for this exchange; up to two minutes in which the SuperLink itself did not answer are added.
-    Whatever `receive` raises makes that silo's reply "rejected", with the reason; an error reply or none makes the silo
+    Whatever `receive` raises makes that silo's reply "rejected", with the reason. An error reply or none makes the silo
     "silent". Neither ends the exchange. A reply is dropped before the next is pulled: no two are ever held here.
+
+    Args:
+        grid: Flower's grid, through which messages go.
+        asks: Whom to ask, and for what.
+        arrays: The model that is sent.
+        config: What is sent besides; must have `server-round` and `exchange`. Each silo's `reply` is added.
+        receive: Called with the ask and the content of its reply.
+        timeout: Seconds until a silo that has not answered is silent for this exchange. Up to two minutes in which the
+            SuperLink itself did not answer are added.
+        message_type: Flower's type of the messages. Default: "train".
+
+    Returns:
+        What became of every silo asked, the bytes and the seconds.
     """
     started = time.monotonic()
     outcome = Outcome()

@@ -33,7 +33,17 @@ class Rejected(ValueError):
 
 
 def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
-    """The finite loss under `key` of the reply's one MetricRecord, at least `floor` (None: any). Raises Rejected."""
+    """The loss of the reply's one MetricRecord.
+
+    Args:
+        content: The reply.
+        key: The name under which the metrics have the loss.
+        floor: The least loss that is allowed; None: any.
+
+    Raises:
+        Rejected: If there is no MetricRecord or several, or no number under `key`, or if the loss is not finite, beyond
+            1e30 or below the floor.
+    """
     metrics = _only(content, MetricRecord)
     value = metrics.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -53,7 +63,14 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
 
 
 def read_size(content: RecordDict) -> float:
-    """The finite `num-examples`, 0 or more, of the reply's one MetricRecord: what a silo claims. Raises Rejected."""
+    """The number of examples that a silo claims: `num-examples` of the reply's one MetricRecord.
+
+    Args:
+        content: The reply.
+
+    Raises:
+        Rejected: If there is no MetricRecord or several, or if `num-examples` is no finite number of at least 0.
+    """
     value = _only(content, MetricRecord).get(NUM_EXAMPLES)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Rejected("no number under 'num-examples', which size-cap weighs by")
@@ -67,7 +84,14 @@ def read_size(content: RecordDict) -> float:
 
 
 def read_metrics(content: RecordDict) -> dict[str, float]:
-    """The finite numbers of the reply's one MetricRecord, by name. Raises Rejected for none or several."""
+    """The finite numbers of the reply's one MetricRecord, by name. Numbers beyond 1e30 are left out.
+
+    Args:
+        content: The reply.
+
+    Raises:
+        Rejected: If there is no MetricRecord or several.
+    """
     metrics = _only(content, MetricRecord)
     return {
         key: float(value)
@@ -112,9 +136,20 @@ def read_claim(content: RecordDict) -> int | None:
 def read_update(
     content: RecordDict, model: Model, update: NDArray[np.floating], buffers: NDArray[np.floating] | None = None
 ) -> float:
-    """Writes delta = theta - psi of the reply's one ArrayRecord into `update` (d,), its buffers into `buffers` (p,).
+    """Writes delta = theta - psi of the reply's one ArrayRecord into `update`, and its buffers into `buffers`.
 
-    Returns the l2 norm of delta. On Rejected, the rows may hold anything.
+    Args:
+        content: The reply.
+        model: The model that was sent out, theta.
+        update: The row that delta is written to, (d,).
+        buffers: The row that the buffers are written to, (p,); None: they are checked and not kept. Default: None.
+
+    Returns:
+        The l2 norm of delta.
+
+    Raises:
+        Rejected: If there is no ArrayRecord or several, or if its keys, shapes, dtypes or sizes are not those of the
+            model's layout, or if a parameter, a buffer or the norm is not finite. The rows may then hold anything.
     """
     arrays = _only(content, ArrayRecord)
     _check_keys(arrays, model.layout)

@@ -67,9 +67,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a model in the order of its state dict, and the dtype (float32 or float64) of its rows.
+    """The slots of a model in the order of its state dict, and the dtype of its rows.
 
-    Rows are float64 only where the model is; everything smaller travels through float32 without loss.
+    Attributes:
+        slots: One slot for each array of the state dict.
+        dtype: The dtype of the rows: float64 only where the model is, else float32. Everything smaller travels through
+            float32 without loss.
     """
 
     slots: tuple[Slot, ...]
@@ -82,6 +85,11 @@ class Layout:
         Floats and complex numbers are parameters, or buffers where the key matches the pattern `buffers`. Fixed is
         what is no such number, and an array with a value that is not finite, such as a mask with -inf: there is no
         difference and no median of it.
+
+        Args:
+            arrays: The state dict, as it is sent to the silos.
+            buffers: The pattern of the keys of buffers, a regular expression; "": no array is a buffer. By default it
+                matches the buffers of a batch norm.
 
         Raises:
             ValueError: For a pattern that is no regular expression, a dtype whose numbers a row cannot hold, and a
@@ -144,7 +152,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Model:
-    """The server's model: parameters (d,), float buffers (p,), and arrays that stay as they are."""
+    """The server's model.
+
+    Attributes:
+        layout: Where each array of the state dict lies in the rows.
+        parameters: The parameters theta, (d,).
+        buffers: The float buffers, (p,).
+        fixed: The arrays that stay as they are, by key.
+    """
 
     layout: Layout
     parameters: NDArray[np.floating]
@@ -164,9 +179,13 @@ class Model:
         return record
 
     def stepped(self, step: NDArray[np.float64], buffers: NDArray[np.floating] | None = None) -> "Model":
-        """theta - step, rounded to what the silos will be sent, and the buffers given (or the old ones).
+        """The model after a step: theta - step, rounded to what the silos will be sent.
 
-        A float16 array is rounded as such: a silo's displacement is counted from the model it received.
+        A float16 array is rounded as such: a silo's update is counted from the model it received.
+
+        Args:
+            step: The step, (d,), in float64.
+            buffers: The new buffers, (p,); None: the old ones stay. Default: None.
         """
         parameters = np.empty_like(self.parameters)
         np.subtract(self.parameters, step, out=parameters, casting="same_kind")  # in float64, block by block
@@ -177,7 +196,15 @@ class Model:
 
 
 def combine_buffers(layout: Layout, buffers: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Coordinate-wise median (p,) over the weighted silos' buffers (c, p), variances kept at or above 0."""
+    """The coordinate-wise median over the buffers of the silos with weight.
+
+    Args:
+        layout: The layout of the model.
+        buffers: The buffers of the c silos with weight, (c, p).
+
+    Returns:
+        The median, (p,), with variances kept at or above 0.
+    """
     # In float64, where the mean of the two middle values cannot overflow.
     median: NDArray[np.floating] = np.median(buffers.astype(np.float64), axis=0).astype(layout.dtype)
     for slot in layout.slots:

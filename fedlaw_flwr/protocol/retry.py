@@ -21,7 +21,15 @@ _PAUSE = 0.5
 
 
 def retried(call: Callable[[], _T], timeout: float) -> _T:
-    """call(), again and again while the SuperLink cannot be reached, for at most `timeout` seconds."""
+    """The result of call(), which is called again while the SuperLink cannot be reached.
+
+    Args:
+        call: What to do; it may be called several times.
+        timeout: For how many seconds it is called again.
+
+    Raises:
+        OUTAGE: Whichever of these errors the last call raised, if the SuperLink cannot be reached when time is up.
+    """
     started = time.monotonic()
     while True:
         try:

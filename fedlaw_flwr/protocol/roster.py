@@ -11,7 +11,12 @@ from fedlaw_flwr.protocol.retry import retried
 
 @dataclass(frozen=True)
 class Silo:
-    """One participant. Two are the same if their node is: everything else is a name for people."""
+    """One participant. Two are the same if their node is: everything else is a name for people.
+
+    Attributes:
+        node_id: Flower's id of the silo's node.
+        name: The name that people read in events and in the log.
+    """
 
     node_id: int
     name: str
@@ -23,9 +28,9 @@ class Silo:
 class Roster:
     """The silos of a run in an order that does not depend on who answers first.
 
-    A registered name orders and labels a silo where there is one (a deployment). In simulation there is none, node
-    ids are random, and the silo says in its reply which partition it is: that claim orders rows and scores detection,
-    its first one stands, and no defence ever rests on it.
+    In a deployment a registered name orders and labels each silo. In simulation there is none and node ids are random,
+    so the silo says in its reply which partition it is. That claim orders rows and scores detection. A silo's first
+    claim stands, and no defence ever rests on it.
     """
 
     def __init__(self) -> None:
@@ -80,10 +85,21 @@ class Roster:
         )
 
     def wait(self, grid: Grid, at_least: int, timeout: float, settle: float = 2.0) -> list[Silo]:
-        """Polls until `at_least` silos are online and, for `settle` seconds, none came or went.
+        """Polls until enough silos are online and none came or went for a while.
 
-        `settle` seconds past `timeout`, `at_least` are enough even if some still come and go. Raises TimeoutError, with
-        how many there are, when `timeout` seconds did not bring that many.
+        Args:
+            grid: Flower's grid.
+            at_least: How many silos must be online.
+            timeout: How long to wait for them, in seconds.
+            settle: For so many seconds no silo may have come or gone. `settle` seconds past `timeout`, `at_least` silos
+                are enough even if some still come and go. Default: 2.
+
+        Returns:
+            The silos online, in the roster's order.
+
+        Raises:
+            TimeoutError: If fewer than `at_least` silos are online after `timeout` seconds; its text says how many
+                there are.
         """
         started = last_change = time.monotonic()
         silos = retried(lambda: self.refresh(grid), timeout)

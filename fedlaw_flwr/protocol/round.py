@@ -23,9 +23,13 @@ Mask = NDArray[np.bool_]
 
 
 class Matrix:
-    """The server's memory of one exchange: a row of updates D (n, d) and one of buffers (n, p) for each silo.
+    """The server's memory of one exchange: a row of updates and one of buffers for each silo.
 
-    Allocated once and again only when more silos join; each reply is decoded straight into its row.
+    It is allocated once, and again only when more silos join. Each reply is decoded straight into its row.
+
+    Attributes:
+        updates: The updates D, (n, d).
+        buffers: The buffers, (n, p).
     """
 
     def __init__(self) -> None:
@@ -58,7 +62,20 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Channel:
-    """What all exchanges of a run share."""
+    """What all exchanges of a run share.
+
+    Attributes:
+        grid: Flower's grid, through which messages go.
+        roster: The silos of the run.
+        matrix: The memory for the updates and buffers of exchange 1.
+        config: What goes to the silos in every exchange.
+        timeout: Seconds that an exchange waits for its silos.
+        loss_key: The name under which a reply's metrics have the loss.
+        loss_floor: The least loss that passes the gate; None: any.
+        on_event: Called with each event.
+        num_silos: For how many silos the matrix has rows at least.
+        sizes: Whether num-examples is read, and must then be usable. Default: no.
+    """
 
     grid: Grid
     roster: Roster
@@ -74,7 +91,17 @@ class Channel:
 
 @dataclass(frozen=True)
 class Replies:
-    """Exchange 1 as the gate let it through: row j of each array belongs to silos[j], in the roster's order."""
+    """Exchange 1 as the gate let it through: row j of each array belongs to silos[j], in the roster's order.
+
+    Attributes:
+        silos: The m silos that gave a usable reply.
+        updates: D, (m, d), delta = theta - psi; a view of the run's matrix.
+        buffers: The buffers, (m, p).
+        losses: The losses, (m,).
+        norms: The l2 norms of the updates as they came, (m,).
+        sizes: The num-examples claimed, (m,); 0 where they are not read.
+        outcome: What became of every silo asked.
+    """
 
     silos: Sequence[Silo]
     updates: NDArray[np.floating]  # D (m, d), delta = theta - psi, a view of the run's matrix
@@ -85,7 +112,12 @@ class Replies:
     outcome: Outcome
 
     def moved(self, model: Model, w: Vector) -> Model:
-        """theta - sum_i w_i delta_i, with the buffers of the silos with weight combined."""
+        """The model after a step with these weights: theta - sum_i w_i delta_i.
+
+        Args:
+            model: The model that was sent out, theta.
+            w: The weights, (m,). The buffers of the silos with weight are combined by the median.
+        """
         weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
         buffers = None if weighted is None else combine_buffers(model.layout, weighted)
         return model.stepped(weighted_sum(w, self.updates), buffers)
@@ -97,6 +129,10 @@ Receive = Callable[[int, float, NDArray[np.floating] | None, float], None]
 
 class RoundExchanges:
     """The one or two exchanges of a round, and what became of each.
+
+    Args:
+        channel: What all exchanges of the run share.
+        server_round: The round, from 1.
 
     Attributes:
         server_round: The round, from 1.
@@ -142,6 +178,9 @@ class RoundExchanges:
             asked: Who is asked for its update, (m,); the others are asked for their loss alone.
             wanted: Whose update is read, (m,).
             receive: Called with each usable reply; the update is overwritten by the next one.
+
+        Returns:
+            What became of every silo asked.
         """
         channel = self._channel
         rows = {silo.node_id: row for row, silo in enumerate(self.replies.silos)}

@@ -23,13 +23,14 @@ def single_line(text: object, most: int = 400) -> str:
 def cause(text: object, most: int = 400) -> str:
     """What an error says, on one line: all of it where it is short, else with its last line, where the cause stands.
 
-    A traceback begins with where the error went by and ends with what is wrong: only its last line is kept. Of other
-    errors of many lines the beginning is kept too, as far as there is room. Of a last line that is too long itself,
-    the beginning is kept.
+    A traceback begins with the frames that the error passed and ends with what is wrong, so only its last line is kept.
+    Of other errors of many lines the beginning is kept too, as far as there is room. Of a last line that is too long
+    itself, the beginning is kept.
 
     Args:
         text: An exception, or the text of one; lines without a letter or digit are passed over.
         most: The characters that are kept of it, without the " ..." that shows where something was left out.
+            Default: 400.
     """
     whole = str(text)
     line = single_line(whole, most)

@@ -31,8 +31,14 @@ _LARGEST_FILE, _DEEPEST = 2**20, 10
 
 
 class NumericSummary(Strict):
-    """A column of numbers at one silo, rounded: its median, and its spread where it has one. mostly: that more than
-    half of its cells have no value, or nearly all the same."""
+    """A column of numbers at one silo, rounded.
+
+    Attributes:
+        column: The column's name.
+        center: The median; None where it is not told.
+        scale: The spread; None where the column has none or it is not told.
+        mostly: That more than half of the column's cells have no value, or nearly all the same; None for neither.
+    """
 
     column: Text
     center: Number | None = None
@@ -41,8 +47,13 @@ class NumericSummary(Strict):
 
 
 class CategoricalSummary(Strict):
-    """The values of a column at one silo that occur in at least LEAST_NAMED records. mostly: that more than half of its
-    cells have no value, or all the same."""
+    """The values of a column at one silo.
+
+    Attributes:
+        column: The column's name.
+        values: The values that occur in at least LEAST_NAMED records.
+        mostly: That more than half of the column's cells have no value, or all the same; None for neither.
+    """
 
     column: Text
     values: Annotated[tuple[Text, ...], AfterValidator(distinct)] = ()
@@ -50,7 +61,13 @@ class CategoricalSummary(Strict):
 
 
 class SiloSummary(Strict):
-    """All that leaves a silo before a federation agrees on its schema. records: their number, two digits of it."""
+    """All that leaves a silo before a federation agrees on its schema.
+
+    Attributes:
+        records: The number of the silo's records, two digits of it.
+        numeric: The columns of numbers.
+        categorical: The columns of texts.
+    """
 
     records: Annotated[int, Field(ge=0)]
     numeric: tuple[NumericSummary, ...] = ()
@@ -58,7 +75,11 @@ class SiloSummary(Strict):
 
     @classmethod
     def read(cls, path: Path) -> "SiloSummary":
-        """Reads a file another silo sent. Raises DocumentError, `FILE:LINE: what is wrong`."""
+        """Reads a file another silo sent.
+
+        Raises:
+            DocumentError: `FILE:LINE: what is wrong`.
+        """
         import yaml
 
         try:
@@ -94,9 +115,16 @@ class Agreement:
 def summarise(schema: Schema, records: "Records", least: int = LEAST_RECORDS) -> SiloSummary:
     """What this silo says of the schema's columns.
 
-    scale: 1.4826 MAD, or IQR / 1.349 where more than half of the values are equal, to two digits; none where the
-    quartiles are equal too. center: the median, to the place of the scale's second digit. Neither from fewer than
-    `least` values. Raises ValueError for fewer than `least` records, and for columns not as the schema says.
+    The scale is 1.4826 MAD, or IQR / 1.349 where more than half of the values are equal, to two digits. There is no
+    scale where the quartiles are equal too. The center is the median, to the place of the scale's second digit.
+
+    Args:
+        schema: The schema, whose constants may be open.
+        records: The silo's records.
+        least: The fewest records that are summarised, and the fewest values that a center or a scale is taken from.
+
+    Raises:
+        ValueError: For fewer than `least` records, and for columns that are not as the schema says.
     """
     from fedlaw_flwr.records.encoding import check_columns
     from fedlaw_flwr.records.suspicions import look
@@ -126,18 +154,34 @@ def summarise(schema: Schema, records: "Records", least: int = LEAST_RECORDS) ->
 
 
 def frequent(records: "Records", column: str, agreed: Sequence[str] = ()) -> list[str]:
-    """The column's values, in their agreed spelling, that occur in at least LEAST_NAMED records, sorted; without those
-    that no schema can hold."""
+    """The column's values, in their agreed spelling, that occur in at least LEAST_NAMED records.
+
+    Args:
+        records: The silo's records.
+        column: The column's name.
+        agreed: The values already agreed, if any.
+
+    Returns:
+        The values, sorted, without those that no schema can hold.
+    """
     counts = Counter(text for text in records.texts(column, agreed) if text is not None)
     return sorted(value for value, count in counts.items() if count >= LEAST_NAMED and is_text(value))
 
 
 def agree(schema: Schema, summaries: Mapping[str, SiloSummary], max_byzantine: int) -> Agreement:
-    """The schema, each open constant set to the lower median of the silos' figures, b = max_byzantine of them lying.
+    """The schema, each open constant set to the lower median of the silos' figures.
 
     Of at least 2b + 1 numbers, b of them arbitrary, the lower median lies between the smallest and the largest honest
-    one. A category is taken if more than b silos name it, so at least one honest one does. Constants already written
-    in the schema stay. Raises ValueError, a sentence for each column on which too few silos speak.
+    one. A category is taken if more than b silos name it, so at least one honest silo does. Constants already written
+    in the schema stay.
+
+    Args:
+        schema: The schema, with open constants.
+        summaries: The summary of each silo, by the silo's name.
+        max_byzantine: b, the largest number of silos that may lie.
+
+    Raises:
+        ValueError: A sentence for each column on which too few silos speak.
     """
     b = max_byzantine
     if b < 0 or len(summaries) < 2 * b + 1:

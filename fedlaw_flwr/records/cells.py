@@ -26,12 +26,12 @@ class Records:
     """One table, its cells as a file or a driver gave them, its columns' names clean (see `spelling.clean`).
 
     Attributes:
-        source: what people call it ("patients.csv").
-        frame: the cells. A column without a name cannot be meant by anyone and is taken out.
-        decimal: the point in numbers that are texts.
-        missing: texts that stand for no value, beside the empty one.
-        rows: the number (m,) of each record, counted from 1; None for 1 to m.
-        unnamed: where the columns without a name stood that hold something, counted from 1.
+        source: What people call it ("patients.csv").
+        frame: The cells. A column without a name cannot be meant by anyone and is taken out.
+        decimal: The point in numbers that are texts.
+        missing: Texts that stand for no value, beside the empty one.
+        rows: The number (m,) of each record, counted from 1; None for 1 to m.
+        unnamed: Where the columns without a name stood that hold something, counted from 1.
     """
 
     source: str
@@ -98,8 +98,11 @@ class Records:
         return f"row {first}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
 
     def labelled(self, column: str) -> "Records":
-        """The records that have a value in this column, each with the number it has here. Raises ValueError where none
-        has."""
+        """The records that have a value in this column, each with the number it has here.
+
+        Raises:
+            ValueError: Where no record has one.
+        """
         kept = np.array([text is not None for text in self.texts(column)])
         if kept.all():
             return self
@@ -109,11 +112,20 @@ class Records:
         return Records(self.source, self.frame[kept], self.decimal, self.missing, numbers[kept], self.unnamed)
 
     def texts(self, column: str, agreed: Collection[str] = ()) -> NDArray[np.object_]:
-        """The column's cells (m,) in their one spelling, None where there is no value.
+        """The column's cells in their one spelling.
 
-        See `spelling.spell` and, for a column whose texts a number type wrote, `spelling.as_numbers`. A cell that means
-        one of the agreed values, by `matching.in_agreed_spelling`, is spelled as that value is. Raises ValueError for
-        the first cell that is neither text, number, truth value nor date.
+        See `spelling.spell` and, for a column whose texts a number type wrote, `spelling.as_numbers`.
+
+        Args:
+            column: The column's name.
+            agreed: The agreed values. A cell that means one of them, by `matching.in_agreed_spelling`, is spelled as
+                that value is.
+
+        Returns:
+            The texts (m,), None where there is no value.
+
+        Raises:
+            ValueError: For the first cell that is neither text, number, truth value nor date.
         """
         raw = self._spelled(column)
         distinct = {text for text in raw if text is not None}
@@ -128,7 +140,11 @@ class Records:
         return found
 
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """The column's cells (m,), NaN where there is no value. Raises ValueError for the first that is no number."""
+        """The column's cells (m,), NaN where there is no value.
+
+        Raises:
+            ValueError: For the first cell that is no number.
+        """
         values, bad = self.parsed(column)
         if len(bad):
             cells = self._cells(column)
@@ -141,7 +157,15 @@ class Records:
         return values
 
     def parsed(self, column: str, decimal: str = "") -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """The column's numbers (m,), NaN where there is none, and the positions of cells that hold something else."""
+        """The column's cells, as far as they are numbers.
+
+        Args:
+            column: The column's name.
+            decimal: The point in numbers that are texts; "" for that of these records.
+
+        Returns:
+            The numbers (m,), NaN where there is none, and the positions of cells that hold something else.
+        """
         point = decimal or self.decimal
         if (column, point) not in self._parsed:
             self._parsed[column, point] = self._parse(column, point)

@@ -43,9 +43,15 @@ class Draft:
 def draft(records: Records, target: str) -> Draft:
     """Proposes numeric columns without constants and categorical ones with the values of at least LEAST_NAMED records.
 
-    Left out, with a note: columns without a value, identifiers (different in each record, or named as such), people's
-    names, free text, and numbers spoiled by texts. Raises ValueError where the target is not there, has an empty cell,
-    or fewer than 2 or over 100 classes.
+    Left out, with a note, are columns without a value, identifiers (different in each record, or named as such),
+    people's names, free text, and numbers spoiled by texts.
+
+    Args:
+        records: The silo's records.
+        target: The name of the target's column.
+
+    Raises:
+        ValueError: Where the target is not there, has an empty cell, or has fewer than 2 or over 100 classes.
     """
     target = clean(target)
     if not records.has(target):

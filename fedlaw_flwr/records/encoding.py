@@ -16,11 +16,21 @@ _NAMED = 5
 
 
 def encode(schema: Schema, records: Records) -> Examples:
-    """The records as inputs (m, p) float32 and targets (m,) int64, p = schema.widths[0], in the schema's column order.
+    """The records as inputs and targets, in the schema's column order.
 
-    A number x becomes (x - center) / scale, a missing one 0, and an indicator input 0 or 1; a text becomes one 1 among
-    its values, `other` and `missing`, in that order, values sorted. Raises ValueError with a sentence, in which cells
-    are quoted, for each column that is not as the schema says: for the silo's own log, not for the server.
+    A number x becomes (x - center) / scale, a missing one 0, and an indicator input 0 or 1. A text becomes one 1 among
+    its values, `other` and `missing`, in that order, values sorted.
+
+    Args:
+        schema: The agreed schema.
+        records: The silo's records.
+
+    Returns:
+        Inputs (m, p) float32 and targets (m,) int64, with p = schema.widths[0].
+
+    Raises:
+        ValueError: A sentence, in which cells are quoted, for each column that is not as the schema says: for the
+            silo's own log, not for the server.
     """
     wrong, blocks = [], []
     targets = np.zeros(len(records), dtype=np.int64)
@@ -39,8 +49,14 @@ def encode(schema: Schema, records: Records) -> Examples:
 
 
 def check_columns(schema: Schema, records: Records) -> None:
-    """Raises ValueError, a sentence for each, where a column of the schema is not there or the target's cells are not
-    its classes; what else is in the cells is not looked at."""
+    """Checks that the schema's columns are there and the target's cells are its classes.
+
+    What else is in the cells is not looked at.
+
+    Raises:
+        ValueError: A sentence for each column that is not there, and for cells of the target that are none of its
+            classes.
+    """
     wrong = [records.absent(column.column) for column in schema.columns if not records.has(column.column)]
     try:
         _targets(schema, records)

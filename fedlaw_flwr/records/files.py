@@ -28,7 +28,16 @@ _SEP = re.compile(r'\ufeff?"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 
 
 def find_file(data_path: str, file: str) -> Path:
-    """The one file of records: data-path itself, or within it the one named, or the only one. Raises ValueError."""
+    """The one file of records.
+
+    Args:
+        data_path: The file itself, or the folder it lies in.
+        file: The file's name in that folder; "" for the only one there.
+
+    Raises:
+        ValueError: Where data_path is missing or no such file is there, where not exactly one could be meant, and for a
+            file of another ending.
+    """
     if not data_path:
         raise InputError("data-path is missing: a CSV or Parquet file, or the folder it lies in")
     path = Path(data_path).expanduser()
@@ -57,9 +66,17 @@ def find_file(data_path: str, file: str) -> Path:
 
 
 def read_file(path: Path, separator: str = "", encoding: str = "utf-8") -> pd.DataFrame:
-    """The table in a CSV (all cells as text) or Parquet file. Raises ValueError for one that cannot be read.
+    """The table in a CSV (all cells as text) or Parquet file.
 
-    separator: "" for a tab in .tsv and else a comma, or for what the file's own first line says (`sep=;`).
+    Args:
+        path: The file.
+        separator: What stands between the cells of a CSV. "" for what the file's own first line says (`sep=;`) or,
+            where it says nothing, a tab in .tsv and else a comma.
+        encoding: The encoding of a CSV.
+
+    Raises:
+        ValueError: For a file that cannot be read, an encoding there is not, and a separator that the file's own first
+            line contradicts.
     """
     if path.suffix.lower() == ".parquet":
         return _parquet(path)

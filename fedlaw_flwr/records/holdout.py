@@ -12,11 +12,21 @@ from fedlaw_flwr.tasks.base import Examples
 
 
 def hold_back(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """The examples as (train, test), each in an order of its own: by a hash of content, keyed by (seed, "split").
+    """Splits the examples into train and test.
 
-    Of each class the first floor(share * count) of that order are held back; if that gives none, share is not 0 and
-    there are at least two examples, the first of the most frequent class is. So a query without ORDER BY or a file
-    sorted anew gives the same split and the same batches. Equal records hash alike, yet one may lie on each side.
+    Each is in an order of its own: by a hash of content, keyed by (seed, "split").
+    Of each class the first floor(share * count) examples of that order are held back. If that gives none, share is not
+    0 and there are at least two examples, the first of the most frequent class is held back. So a query without ORDER
+    BY or a file sorted anew gives the same split and the same batches. Equal records hash alike, yet one may lie on
+    each side.
+
+    Args:
+        examples: All examples of the silo.
+        share: The share of each class that is held back.
+        seed: The seed of the split.
+
+    Returns:
+        The examples as (train, test).
     """
     order = _by_content(examples, seed)
     targets = examples.targets.numpy()[order]

@@ -88,7 +88,14 @@ _SEVERAL, _COVERED = 10, 0.6
 
 
 def says_who(column: str) -> str:
-    """What a column's name says about the person it is about ("an identifier"); empty where it says nothing."""
+    """What a column's name says about the person it is about.
+
+    Args:
+        column: The column's name.
+
+    Returns:
+        What it says ("an identifier"); empty where it says nothing.
+    """
     plain = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column))
     words = re.findall(r"[a-z]+", plain)
     joined = {*words, *(one + other for one, other in pairwise(words)), "".join(words)}
@@ -103,7 +110,14 @@ def says_who(column: str) -> str:
 
 
 def names_people(counts: Counter[str]) -> str:
-    """Why these values, with how many records have each, may be people's; empty where nothing speaks for it."""
+    """Why these values may be people's.
+
+    Args:
+        counts: The values, with how many records have each.
+
+    Returns:
+        The reason; empty where nothing speaks for it.
+    """
     values = list(counts)
     if sum(bool(_EMAIL.fullmatch(value)) for value in values) * 2 > len(values):
         return "it holds e-mail addresses"

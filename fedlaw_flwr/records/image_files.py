@@ -34,9 +34,9 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        pictures: each picture's path and the position of its class, in the order of paths.
-        skipped: why something was not read, with the paths of it.
-        deeper: how many pictures lie in folders within a class' folder.
+        pictures: Each picture's path and the position of its class, in the order of paths.
+        skipped: Why something was not read, with the paths of it.
+        deeper: How many pictures lie in folders within a class' folder.
     """
 
     pictures: list[tuple[Path, int]] = field(default_factory=list)
@@ -49,11 +49,18 @@ class Found:
 
 
 def find(root: Path, classes: Sequence[str]) -> Found:
-    """The pictures in root/CLASS/, at any depth, for every agreed class that has a folder; labels by the agreed order.
+    """The pictures in root/CLASS/, at any depth, for every agreed class that has a folder.
 
-    Not read: hidden things and those of tools, files of other endings, files beside the classes' folders, and links
-    that lead nowhere, to a folder above or to what is read anyway. Raises ValueError for a folder of another name, one
-    that cannot be listed, and a picture or folder that is there for two classes.
+    Not read are hidden things and those of tools, files of other endings, files beside the classes' folders, and links
+    that lead nowhere, to a folder above or to what is read anyway.
+
+    Args:
+        root: The folder that holds the classes' folders.
+        classes: The agreed classes; a picture's label is the position of its class in this order.
+
+    Raises:
+        ValueError: For a folder of another name, one that cannot be listed, and a picture or folder that is there for
+            two classes.
     """
     found, folders, strange = Found(), dict[Path, int](), list[str]()
     for path in _listing(root):

@@ -45,7 +45,17 @@ def _grey_or_colour(channels: int) -> int:
 
 
 class ImageOptions(Options):
-    """The options of the task in silo.yaml. classes: in the net's order; mean, deviation: of pixels in [0, 1]."""
+    """The options of the task in silo.yaml.
+
+    Attributes:
+        classes: The classes, in the net's order.
+        side: The images' side in pixels.
+        channels: The images' channels: 1 for grey, 3 for colour.
+        mean: The mean of pixels in [0, 1].
+        deviation: The deviation of pixels in [0, 1].
+        test_share: The share of each class that is held back.
+        split_seed: The seed of the split.
+    """
 
     classes: Annotated[str, AfterValidator(_classes)]
     side: Annotated[int, Field(ge=8, le=1024), AfterValidator(_eights)] = 32
@@ -73,7 +83,14 @@ def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> Cla
     """The silo's task over the class folders in data-path: a `tasks.base.SiloTaskFactory`.
 
     Where data-path holds `train` and `test`, these are the split; else test-share of each class is held back. Images
-    are read here, once: 4 * channels * side^2 bytes each stay in memory. Raises ValueError, one sentence.
+    are read here, once: 4 * channels * side^2 bytes each stay in memory.
+
+    Args:
+        data_path: `data-path` in silo.yaml.
+        options: `options` in silo.yaml.
+
+    Raises:
+        ValueError: One sentence.
     """
     chosen = read_options(ImageOptions, "image_folder", options)
     root = Path(data_path).expanduser()

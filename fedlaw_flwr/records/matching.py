@@ -27,10 +27,18 @@ _BETWEEN = re.compile(rf"(?<![0-9]){_MARKS}|{_MARKS}(?![0-9])|(?<=[^\W\d])-(?=\w
 
 
 def in_agreed_spelling(texts: Collection[str], agreed: Collection[str]) -> dict[str, str]:
-    """Of a column's different texts, those that mean an agreed value: text to value.
+    """Of a column's different texts, those that mean an agreed value.
 
-    The same text; the same number, where a number type wrote the agreed values; and, where the agreed values are a pair
-    of truth values, those of another type: true and false, t and f, 1 and 0.
+    A text means an agreed value if it is the same text. It does too if it is the same number, where a number type wrote
+    the agreed values. Where the agreed values are a pair of truth values, those of another type mean them: true and
+    false, t and f, 1 and 0.
+
+    Args:
+        texts: The column's different texts.
+        agreed: The agreed values.
+
+    Returns:
+        The agreed value of each such text, by text.
     """
     spelled = {value: spell(value) or value for value in agreed}
     numbers = as_numbers(spelled.values())

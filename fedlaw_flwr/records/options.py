@@ -20,8 +20,17 @@ Model = TypeVar("Model", bound=Options)
 
 
 def read_options(model: type[Model], task: str, options: Mapping[str, str | int | float | bool]) -> Model:
-    """The options as this model. Raises ValueError, a sentence for each that is wrong; an option's value is shown only
-    where it is short, and never that of a `url`, which may hold a password."""
+    """The options as this model.
+
+    Args:
+        model: The model of the options.
+        task: The task's name, for the sentences.
+        options: `options` in silo.yaml.
+
+    Raises:
+        ValueError: A sentence for each option that is wrong. An option's value is shown only where it is short, and
+            never that of a `url`, which may hold a password.
+    """
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:

@@ -42,10 +42,12 @@ class Picture:
 
 
 def read(path: Path, mode: str) -> Picture:
-    """The picture in this mode, turned upright by its EXIF. Raises ValueError, one sentence.
+    """The picture in this mode, turned upright by its EXIF.
 
-    Refused: pixels of more than 8 bits a channel (Pillow would cut off bits of some and clip others), several pictures
-    in one file, colours for print (CMYK, LAB), and what is cut short or cannot be decoded.
+    Raises:
+        ValueError: One sentence, for pixels of more than 8 bits a channel (Pillow would cut off bits of some and clip
+            others), for several pictures in one file, for colours for print (CMYK, LAB), and for what is cut short or
+            cannot be decoded.
     """
     try:
         if os.path.getsize(path) == 0:

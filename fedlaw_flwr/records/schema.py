@@ -28,7 +28,11 @@ def is_text(text: str) -> bool:
 
 
 def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    """The values, if none is there twice. Raises ValueError."""
+    """The values, if none is there twice.
+
+    Raises:
+        ValueError: Where one is.
+    """
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise InputError(f"{twice[0]!r} is there twice")
@@ -57,7 +61,12 @@ class Target(Strict):
 class Numeric(Strict):
     """A column of numbers x, of which the net sees (x - center) / scale.
 
-    missing: refuse a record without a number, give it the center, or give it the center and 1 in an extra input.
+    Attributes:
+        column: The column's name.
+        center: What is subtracted; None while it is open.
+        scale: What is divided by, above 0; None while it is open.
+        unit: The numbers' unit; "" where it is not said.
+        missing: Refuse a record without a number, give it the center, or give it the center and 1 in an extra input.
     """
 
     column: Text
@@ -73,7 +82,14 @@ class Numeric(Strict):
 
 
 class Categorical(Strict):
-    """A column of texts, one input for each value; unseen and missing ones are refused or get an input of their own."""
+    """A column of texts, one input for each value.
+
+    Attributes:
+        column: The column's name.
+        values: The agreed values.
+        unseen: Refuse a text that is no agreed value, or give such texts an input of their own.
+        missing: Refuse a record without a text, or give such records an input of their own.
+    """
 
     column: Text
     values: Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(distinct)]
@@ -98,7 +114,15 @@ class Schema(Strict):
 
     @classmethod
     def read(cls, path: Path, *, draft: bool = False) -> "Schema":
-        """Reads a schema file. draft: constants may still be open. Raises DocumentError, `FILE:LINE: what is wrong`."""
+        """Reads a schema file.
+
+        Args:
+            path: The file.
+            draft: Whether constants may still be open.
+
+        Raises:
+            DocumentError: `FILE:LINE: what is wrong`.
+        """
         document = Document.read(path)
         schema = document.check(cls)
         wrong = [*_clashes(schema), *([] if draft else _open_constants(schema))]
@@ -119,8 +143,9 @@ class Schema(Strict):
     def description(self) -> dict[str, str]:
         """What must be the same at every silo, by name; see `SiloTask.description`.
 
-        Each value is a list of parts "label rest" separated by "; ". Two schemas whose records mean the same to the
-        same net have equal descriptions, and no others have.
+        Returns:
+            Each value is a list of parts "label rest" separated by "; ". Two schemas whose records mean the same to the
+                same net have equal descriptions, and no others have.
         """
         found = {f"target {self.target.column}": f"classes {_listed(self.target.classes)}"}
         for column in self.columns:
@@ -146,10 +171,18 @@ def as_yaml(data: dict[str, Any]) -> str:
 
 
 def differences(own: Mapping[str, str], agreed: Mapping[str, str]) -> list[str]:
-    """What differs between a silo's own description and the agreed one, a sentence each, by name; empty if nothing.
+    """What differs between a silo's own description and the agreed one.
 
-    "column 'age' is missing"; "column 'sex': values f, m here, female, male agreed". Either may be hostile: sentences
-    are of printable characters, at most some 1,000, and there are at most 21.
+    Either description may be hostile. So sentences are of printable characters, at most some 1,000, and there are at
+    most 21 of them.
+
+    Args:
+        own: The silo's own description.
+        agreed: The agreed description.
+
+    Returns:
+        A sentence for each difference, by name; empty if there is none. Examples are "column 'age' is missing" and
+            "column 'sex': values f, m here, female, male agreed".
     """
     found = []
     for key in dict.fromkeys((*agreed, *own)):

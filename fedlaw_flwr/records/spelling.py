@@ -27,8 +27,11 @@ _WRITTEN_OUT = 40
 
 
 def clean(text: str) -> str:
-    """The text as people read it: composed (Unicode NFC), without invisible characters, every blank a plain space, none
-    at the ends."""
+    """The text as people read it.
+
+    It is composed (Unicode NFC) and without invisible characters. Every blank is a plain space, and none is at the
+    ends.
+    """
     if text.isascii() and text.isprintable():
         return text.strip()
     seen = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
@@ -36,7 +39,7 @@ def clean(text: str) -> str:
 
 
 def spell(cell: Any) -> str | None:
-    """The cell's one spelling, None where it holds no value (empty, NULL, NaN, NaT).
+    """The cell's one spelling.
 
     - numbers: 1 for 1.0 and 1.00, 0.1 for a float32 of 0.1; whole numbers and decimals exact, whatever their length;
     - truth values: true, false, also for the texts True and TRUE;
@@ -44,7 +47,11 @@ def spell(cell: Any) -> str | None:
       a time zone the moment in UTC, 2024-01-31 09:30:00+00:00;
     - texts, and what else has a text: see `clean`. A text that looks like a number stays as it is: see `as_numbers`.
 
-    Raises TypeError for what has no one text: lists, mappings, bytes that are no UTF-8.
+    Returns:
+        The text; None where the cell holds no value (empty, NULL, NaN, NaT).
+
+    Raises:
+        TypeError: For what has no one text: lists, mappings, bytes that are no UTF-8.
     """
     if isinstance(cell, str):
         return _text(cell)
@@ -113,11 +120,18 @@ def number(text: str) -> str:
 
 
 def as_numbers(texts: Iterable[str], decimal: str = ".") -> dict[str, str]:
-    """The spelling as numbers of a column's texts, if a number type wrote them all; else empty.
+    """The spelling as numbers of a column's texts, if a number type wrote them all.
 
-    They are such if none has a leading zero, and all have as many decimals (2.50, 1.00), or each is as short as it can
-    be (2.5, 1), or as Python writes floating-point numbers (2.5, 1.0). Codes like 250.1 beside 250.10 are none of these
-    and stay texts.
+    A number type wrote them if none has a leading zero and one of three things holds. All have as many decimals (2.50,
+    1.00); or each is as short as it can be (2.5, 1); or each is as Python writes floating-point numbers (2.5, 1.0).
+    Codes like 250.1 beside 250.10 are none of these and stay texts.
+
+    Args:
+        texts: The column's texts.
+        decimal: The point in them.
+
+    Returns:
+        The spelling of each text, by text; empty if no number type wrote them all.
     """
     distinct = set(texts)
     if decimal == ",":

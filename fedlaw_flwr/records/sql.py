@@ -26,14 +26,24 @@ _READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION
 
 
 class QueryOptions(TableOptions):
-    """The query and where it is asked. url-env: the name of the environment variable that holds the SQLAlchemy URL."""
+    """The query and where it is asked.
+
+    Attributes:
+        query: The query.
+        url: The SQLAlchemy URL itself.
+        url_env: The name of the environment variable that holds the SQLAlchemy URL.
+    """
 
     query: Annotated[str, Field(min_length=1)]
     url: str = ""
     url_env: str = ""
 
     def records(self) -> Records:
-        """The rows of the query. Raises ValueError; neither the URL nor its password is in any text of it."""
+        """The rows of the query.
+
+        Raises:
+            ValueError: For a query that is refused or fails. Neither the URL nor its password is in any text of it.
+        """
         return Records("the query", _rows(self._url(), checked(self.query)), self.decimal, marks(self.missing))
 
     def _url(self) -> sqlalchemy.URL:
@@ -62,9 +72,16 @@ class SqlOptions(QueryOptions):
 
 
 def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> ClassificationTask:
-    """The silo's task over the rows of its query: a `tasks.base.SiloTaskFactory`. data-path: only the schema's folder.
+    """The silo's task over the rows of its query: a `tasks.base.SiloTaskFactory`.
 
-    The query is asked once, here. Raises ValueError, a sentence for each thing that is wrong.
+    The query is asked once, here.
+
+    Args:
+        data_path: `data-path` in silo.yaml: only the folder where the schema lies.
+        options: `options` in silo.yaml.
+
+    Raises:
+        ValueError: A sentence for each thing that is wrong.
     """
     chosen = read_options(SqlOptions, "sql", options)
     schema = read_schema(chosen.schema_file, data_path)
@@ -72,9 +89,12 @@ def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> Cla
 
 
 def checked(query: str) -> str:
-    """The query without its closing semicolon. Raises ValueError unless it is one statement, SELECT or WITH.
+    """The query without its closing semicolon.
 
-    A guard against mistakes. What protects a database is an account that may only read.
+    This is a guard against mistakes. What protects a database is an account that may only read.
+
+    Raises:
+        ValueError: Unless the query is one statement, SELECT or WITH.
     """
     text = query.strip().removesuffix(";").rstrip()
     comment = _COMMENT.match(text)

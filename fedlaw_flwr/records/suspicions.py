@@ -45,9 +45,9 @@ class Suspicion:
     """Something about one column.
 
     Attributes:
-        column: its name.
-        kind: what is suspected.
-        sentence: for the silo's own people, with cells and figures.
+        column: The column's name.
+        kind: What is suspected.
+        sentence: For the silo's own people, with cells and figures.
     """
 
     column: str
@@ -61,8 +61,7 @@ class Suspicion:
 
 
 def look(schema: Schema, records: Records) -> list[Suspicion]:
-    """What is suspected of the schema's columns, in the order of its file. Raises ValueError where a column of numbers
-    holds something else.
+    """What is suspected of the schema's columns, in the order of its file.
 
     - More than half of a column's cells hold no value, or are none of the agreed values.
     - All cells of a column with several agreed values are alike, or 95 % of the numbers in one with an agreed scale.
@@ -72,6 +71,9 @@ def look(schema: Schema, records: Records) -> list[Suspicion]:
       5.4 mmol/L where 100 mg/dL is agreed.
     - Whole numbers of 16 digits and more came as floating-point numbers, which do not hold them all, or long numbers
       were rounded by a spreadsheet (4.69E+17).
+
+    Raises:
+        ValueError: Where a column of numbers holds something else.
     """
     columns: tuple[Numeric | Categorical, ...] = (*schema.numeric, *schema.categorical)
     return [
@@ -140,8 +142,14 @@ def _absent(count: int, total: int) -> Iterator[tuple[Kind, str]]:
 
 
 def rounded(counts: Counter[str]) -> str:
-    """What is wrong with those of these texts that are whole numbers of 12 digits and more without some of them; empty
-    where there is none."""
+    """What is wrong with whole numbers of 12 digits and more that have lost some of their digits.
+
+    Args:
+        counts: The texts of a column, with how many records have each.
+
+    Returns:
+        What is wrong; empty where no text is such a number.
+    """
     found = {text: _ROUNDED.fullmatch(text) for text in by_count(counts)}
     cut = [text for text, match in found.items() if match and int(match[2]) > max(10, len(match[1] or ""))]
     lost = "a spreadsheet dropped digits, and different codes became one; export the column anew, as text"

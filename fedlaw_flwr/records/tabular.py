@@ -36,8 +36,13 @@ def _point(decimal: str) -> str:
 
 
 class TableOptions(Options):
-    """How cells are written. missing: texts for no value, separated by commas; unlabelled: what becomes of records
-    without a class."""
+    """How cells are written.
+
+    Attributes:
+        decimal: The point in numbers that are texts.
+        missing: Texts for no value, separated by commas.
+        unlabelled: What becomes of records without a class.
+    """
 
     decimal: Annotated[str, AfterValidator(_point)] = "."
     missing: str = ""
@@ -57,7 +62,11 @@ class FileOptions(TableOptions):
     encoding: str = "utf-8"
 
     def records(self, data_path: str) -> Records:
-        """The records of the file. Raises ValueError."""
+        """The records of the file.
+
+        Raises:
+            ValueError: For a file that is not there, cannot be read or holds no record.
+        """
         path = find_file(data_path, self.file)
         frame = read_file(path, self.separator, self.encoding)
         return Records(path.name, frame, self.decimal, marks(self.missing))
@@ -72,7 +81,14 @@ class TabularOptions(FileOptions):
 def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> ClassificationTask:
     """The silo's task over the file that data-path and the options name: a `tasks.base.SiloTaskFactory`.
 
-    The file is read, checked and encoded here, whole. Raises ValueError, a sentence for each thing that is wrong.
+    The file is read, checked and encoded here, whole.
+
+    Args:
+        data_path: `data-path` in silo.yaml.
+        options: `options` in silo.yaml.
+
+    Raises:
+        ValueError: A sentence for each thing that is wrong.
     """
     chosen = read_options(TabularOptions, "tabular", options)
     schema = read_schema(chosen.schema_file, data_path)
@@ -80,9 +96,18 @@ def task(data_path: str, options: Mapping[str, str | int | float | bool]) -> Cla
 
 
 def over_records(name: str, schema: Schema, records: Records, options: TableOptions) -> ClassificationTask:
-    """The task over these records: a perceptron of the schema's widths. What looks wrong is logged.
+    """The task over these records: a perceptron of the schema's widths.
 
-    Raises ValueError, a sentence for each column that is not as the schema says.
+    What looks wrong is logged.
+
+    Args:
+        name: The task's name.
+        schema: The agreed schema.
+        records: The silo's records.
+        options: How the cells are written.
+
+    Raises:
+        ValueError: A sentence for each column that is not as the schema says.
     """
     used = options.with_class(records, schema.target.column)
     train, test = hold_back(encode(schema, used), schema.test_share, schema.seed)
@@ -106,9 +131,14 @@ def over_records(name: str, schema: Schema, records: Records, options: TableOpti
 
 
 def read_schema(file: str, data_path: str) -> Schema:
-    """The agreed schema: the file as named, or if there is none, the one of this name where the data lies.
+    """The agreed schema.
 
-    Raises DocumentError, a ValueError, `FILE:LINE: what is wrong`.
+    Args:
+        file: The schema's file. If there is none as named, the one of this name where the data lies is read.
+        data_path: Where the data lies.
+
+    Raises:
+        DocumentError: A ValueError, `FILE:LINE: what is wrong`.
     """
     path = Path(file).expanduser()
     if not path.is_file() and data_path:

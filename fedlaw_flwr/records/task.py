@@ -26,9 +26,15 @@ def is_silo_task(name: str) -> bool:
 
 
 def load_silo_task(name: str, data_path: str, options: Mapping[str, Option]) -> "SiloTask":
-    """The task `task: name` of silo.yaml, over data-path and options: a name in SILO_TASKS or `package.module:name`.
+    """The task `task: name` of silo.yaml.
 
-    Raises ValueError, one sentence, for a name there is not and for what the task itself refuses.
+    Args:
+        name: A name in SILO_TASKS, or `package.module:name`.
+        data_path: `data-path` in silo.yaml.
+        options: `options` in silo.yaml.
+
+    Raises:
+        ValueError: One sentence, for a name there is not and for what the task itself refuses.
     """
     reference = SILO_TASKS.get(name, name)
     module, colon, attribute = reference.partition(":")

@@ -31,7 +31,12 @@ def readable_bytes(count: int | None) -> str:
 
 @dataclass(frozen=True)
 class SiloRow:
-    """One silo over a whole run. weight: at the end, None if it was not there; attack: None if it is not known to."""
+    """One silo over a whole run.
+
+    Attributes:
+        attack: Its attack; None if it is not known to attack.
+        weight: Its weight at the end; None if it was not there.
+    """
 
     name: str
     attack: str | None

@@ -82,7 +82,16 @@ class RunMetrics:
 
 
 def serve(runs: Path, host: str, port: int) -> None:
-    """Answers Prometheus at http://HOST:PORT/metrics until ended. Raises ValueError where there is no such folder."""
+    """Answers Prometheus at http://HOST:PORT/metrics until ended.
+
+    Args:
+        runs: The folder of run folders.
+        host: The address to listen on.
+        port: The port to listen on.
+
+    Raises:
+        InputError: If there is no such folder, or nothing can be served at that address.
+    """
     from prometheus_client import start_http_server
     from prometheus_client.core import CollectorRegistry
 

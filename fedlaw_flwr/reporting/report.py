@@ -20,10 +20,14 @@ _GATE_ROWS = 300
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html, which needs nothing but itself, into a run folder and returns its path.
+    """Writes report.html, which needs nothing but itself, into a run folder.
 
-    Raises FileNotFoundError if the folder holds no run, ModuleNotFoundError, saying what to install, without the
-    `report` extra.
+    Returns:
+        The path of the report.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ModuleNotFoundError: Without the `report` extra; the text says what to install.
     """
     run = Run.read(folder)
     text = render(page_of(run, weights_svg(run)))

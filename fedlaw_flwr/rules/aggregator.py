@@ -18,15 +18,21 @@ from fedlaw_flwr.rules.registry import RULES
 class Aggregator:
     """One rule, with its pre-aggregations, over the rounds of a run.
 
-    scale is alpha in delta = alpha g, if the matrices handed in hold deltas; 1 if they hold pseudo-gradients. It is the
-    one place where thresholds leave units of g, and may be set anew when alpha changes. center is the one thing
-    carried from round to round (CClip's last result, in units of g; None before it): a checkpoint stores it and sets
-    it back.
+    With both pre-aggregations, buckets are formed first and mixed after, an order of our own choice. Bucketing lowers
+    the variance of honest rows because a bucket is a mean of independent ones, whatever robust rule stands behind it.
+    Its paper proves Krum, RFA and the median; NNM with a rule is one such rule. Mixed first, the honest rows would be
+    near copies of one another: a bucket would average nothing while its attackers' share grew.
 
-    With both pre-aggregations, buckets are formed first and mixed after, an order of our own choice.
-    Bucketing lowers the variance of honest rows because a bucket is a mean of independent ones, whatever robust rule
-    stands behind it (its paper proves Krum, RFA and the median), NNM with a rule being one; mixed first, the honest
-    rows would be near copies of one another and a bucket would average nothing while its attackers' share grew.
+    Args:
+        name: The rule, a key of `RULES`.
+        settings: The rule's numbers, thresholds in units of g.
+        scale: alpha in delta = alpha g, if the matrices handed in hold deltas; 1 if they hold pseudo-gradients. It is
+            the one place where thresholds leave units of g. Default: 1.
+
+    Attributes:
+        scale: As in the arguments; may be set anew when alpha changes.
+        center: (d,), the one thing carried from round to round: CClip's last result, in units of g; None before it. A
+            checkpoint stores it and sets it back.
     """
 
     def __init__(self, name: str, settings: RuleSettings, scale: float = 1.0) -> None:
@@ -37,12 +43,21 @@ class Aggregator:
     def __call__(
         self, updates: Floats, round_number: int, honest: Mask | None = None, sizes: Vector | None = None
     ) -> Aggregate:
-        """The aggregate of updates (n, d), its weights and kept rows given for those n rows.
+        """The aggregate of updates, its weights and kept rows given for the rows of updates.
 
-        Buckets come from (seed, round_number). A row is kept if anything it went into was. honest (n,) is read
-        by `ideal` only, sizes (n,) by `fedavg` under a size_cap. Raises ValueError where `check` does, judged by the
-        rows present; the centre is then unchanged. Memory: a second matrix of n/bucket_size rows under bucketing, and
-        of as many again under NNM.
+        Memory: a second matrix of n/bucket_size rows under bucketing, and of as many again under NNM.
+
+        Args:
+            updates: (n, d), one update a row.
+            round_number: The round; buckets come from (seed, round_number).
+            honest: (n,), who is honest; read by `ideal` only.
+            sizes: (n,), the examples each silo claims; read by `fedavg` under a size_cap only.
+
+        Returns:
+            The aggregate. A row is kept if anything it went into was.
+
+        Raises:
+            ValueError: Where `check` does, judged by the rows present; the centre is then unchanged.
         """
         check_matrix(updates)
         n = updates.shape[0]
@@ -64,10 +79,18 @@ class Aggregator:
 
 
 def check(name: str, n: int, settings: RuleSettings) -> None:
-    """Raises ValueError, with the numbers, unless rule name may run on n silos with these settings.
+    """Checks that rule name may run on n silos with these settings.
 
     The paper's condition is judged by the rows the rule sees, ceil(n / bucket_size), with f unchanged: f silos spoil f
-    buckets at most. beyond_guarantee lifts it down to where the rule's formula still has a value.
+    buckets at most. beyond_guarantee lifts the condition down to where the rule's formula still has a value.
+
+    Args:
+        name: The rule, a key of `RULES`.
+        n: How many silos there are.
+        settings: The rule's numbers.
+
+    Raises:
+        ValueError: If the rule may not run; the message holds the numbers.
     """
     rule = _rule_named(name)
     f, size = settings.f, settings.bucket_size

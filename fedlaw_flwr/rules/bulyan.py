@@ -15,21 +15,36 @@ def bulyan(
 ) -> Floats:
     """Bulyan of Krum: select theta = n - 2f rows, then average per coordinate the n - 4f values nearest their median.
 
-    Stage one takes Krum's choice, removes it, scores the r rows that remain anew over r - f - 2 neighbours (one at
-    least: the last of f = 1 would else have none; that floor is ours), until theta are taken. Stage two's median is
-    a value of the pool, since the paper has it minimise sum |y - m| over the pool's values; of an even number both
-    middle ones do, and the lower is taken; of two values equally near it the smaller counts as nearer. Equivariant
-    under permutations except where scores tie, and for f = 1 and 2 they always do: the last picks go by one
+    Stage one takes Krum's choice, removes it, and scores the r rows that remain anew over r - f - 2 neighbours, until
+    theta are taken. It counts at least one neighbour: the last of f = 1 would else have none; that floor is ours.
+
+    Stage two's median is a value of the pool, since the paper has it minimise sum |y - m| over the pool's values. Of an
+    even number both middle ones do, and the lower is taken. Of two values equally near it the smaller counts as nearer.
+
+    Equivariant under permutations except where scores tie. For f = 1 and 2 they always do: the last picks go by one
     neighbour, which makes the nearest two equal.
 
-    updates (n, d); returns (d,). The proof asks for n >= 4f + 3. pool, inner and average leave it behind, as the FedLAW
-    paper does at 30 and 40 % attackers: pool replaces theta, inner the number of neighbours (up to the r - 1 there
-    are), average the number of values, max(1, pool - 2f) where it is not given; where that is 1, the median of the
-    pool remains. FedLAW names two numbers, not their places: docs/research/results.md tries them.
-    Raises ValueError if stage two has no values left and pool is not given, or fewer rows are selected than are to be
-    averaged. Memory: n^2, and one block of columns.
+    The proof asks for n >= 4f + 3. pool, inner and average leave it behind, as the FedLAW paper does at 30 and 40 %
+    attackers. FedLAW names two numbers, not their places: docs/research/results.md tries them.
+
+    Memory: n^2, and one block of columns.
     Source: El Mhamdi, Guerraoui and Rouault, ICML 2018 (The hidden vulnerability of distributed learning in
     Byzantium); FedLAW, I.2.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+        pool: Replaces theta. Default: n - 2f.
+        inner: Replaces the number of neighbours, up to the r - 1 there are. Default: r - f - 2.
+        average: Replaces the number of values averaged; where it is 1, the median of the pool remains. Default:
+            max(1, pool - 2f).
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: If stage two has no values left and pool is not given, if pool is not 1 to n, or if fewer rows are
+            selected than are to be averaged.
     """
     return _select_and_average(updates, f, pool, inner, average).update
 

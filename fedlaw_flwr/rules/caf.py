@@ -11,14 +11,30 @@ from fedlaw_flwr.rules.matrix import check_matrix
 def caf(updates: Floats, f: int) -> Floats:
     """The covariance-bound agnostic filter: the weighted mean with the least top eigenvalue met on the way down.
 
-    From c = 1, while sum c > n - 2f: mu = sum c_i x_i / sum c; (lambda, v) = the top eigenpair of the covariance
-    sum c_i (x_i - mu)(x_i - mu)' / sum c; t_i = ((x_i - mu)'v)^2; c_i <- c_i (1 - t_i / max_j t_j), the maximum
-    over rows that still have weight, so each step silences one for good. Returns the mu
-    of the least lambda, shape (d,); for f = 0 the mean. The eigenpairs are exact, found in the span of the rows
-    (n^3 a step). Raises ValueError unless n > 2f. Memory: n^2 and a block of columns.
+    From c = 1, while sum c > n - 2f:
+
+        mu = sum c_i x_i / sum c
+        (lambda, v) = the top eigenpair of the covariance sum c_i (x_i - mu)(x_i - mu)' / sum c
+        t_i = ((x_i - mu)'v)^2
+        c_i <- c_i (1 - t_i / max_j t_j)
+
+    The maximum is over rows that still have weight, so each step silences one for good. The eigenpairs are exact, found
+    in the span of the rows (n^3 a step).
+
+    Memory: n^2 and a block of columns.
     Source: Allouah, Guerraoui and Stephan, ICML 2025 (Towards trustworthy federated learning with untrusted
     participants), not read itself: the steps are those of ByzFL's documentation, by two of its authors and others.
     ByzFL takes max_j over all n rows, and in its code (0.0.11) one power step from a random vector for the eigenpair.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+
+    Returns:
+        The mu of the least lambda, (d,), of updates' dtype; for f = 0 the mean.
+
+    Raises:
+        ValueError: Unless n > 2f.
     """
     return _filter(updates, f).update
 

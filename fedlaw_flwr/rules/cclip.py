@@ -11,12 +11,24 @@ from fedlaw_flwr.rules.matrix import check_matrix
 def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> Floats:
     """v_{l+1} = v_l + (1/n) sum_i (x_i - v_l) min(1, tau / ||x_i - v_l||), from v_0 = center, iterations times.
 
-    updates (n, d), center (d,), tau in the units of updates; returns v_iterations, (d,). The centre is usually the
-    result of the round before. Not translation equivariant unless the centre moves too, and no weighted mean of rows:
-    the centre keeps a share. Raises ValueError for tau <= 0, iterations < 1 or a centre that does not fit.
+    Not translation equivariant unless the centre moves too, and no weighted mean of rows: the centre keeps a share.
     The paper's theorem covers f/n <= 0.1; its use does not stop there, and 2f < n, asked for here, is weaker.
-    Memory: two vectors and a block of columns. Source: Karimireddy, He and Jaggi, ICML 2021 (Learning from history),
-    centered clipping; the first centre, 0, is its authors' code's.
+
+    Memory: two vectors and a block of columns.
+    Source: Karimireddy, He and Jaggi, ICML 2021 (Learning from history), centered clipping; the first centre, 0, is its
+    authors' code's.
+
+    Args:
+        updates: (n, d), one update a row.
+        center: (d,), usually the result of the round before.
+        tau: The clipping radius, in the units of updates, above 0.
+        iterations: Clipping steps. Default: 1.
+
+    Returns:
+        v_iterations, (d,), of updates' dtype.
+
+    Raises:
+        ValueError: For tau <= 0, iterations < 1 or a centre that does not fit.
     """
     check_matrix(updates)
     n, d = updates.shape

@@ -10,8 +10,17 @@ from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 def coordinate_median(updates: Floats) -> Floats:
     """Per coordinate, the median of the n values; of an even number, the mean of the middle two.
 
-    updates (n, d); returns (d,). Memory: one block of columns. Raises ValueError for an empty or non-finite matrix.
+    Memory: one block of columns.
     Source: Yin, Chen, Ramchandran and Bartlett, ICML 2018, Definition 1.
+
+    Args:
+        updates: (n, d), one update a row.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: For an empty or non-finite matrix.
     """
     check_matrix(updates)
     n, d = updates.shape

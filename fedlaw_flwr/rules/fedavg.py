@@ -8,21 +8,39 @@ from fedlaw_flwr.rules.matrix import check_matrix
 
 
 def mean(updates: Floats) -> Floats:
-    """(1/n) sum_i x_i of updates (n, d), shape (d,).
+    """The plain mean, (1/n) sum_i x_i.
 
     Every silo counts alike: a weight by the number of examples is a number the silo claims (`capped_sizes` bounds what
-    a claim buys). Accumulated in float64 without a copy of the matrix. Raises ValueError for an empty or non-finite
-    matrix. Source: McMahan et al., AISTATS 2017, Algorithm 1, with equal weights.
+    a claim buys). Accumulated in float64 without a copy of the matrix.
+    Source: McMahan et al., AISTATS 2017, Algorithm 1, with equal weights.
+
+    Args:
+        updates: (n, d), one update a row.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: For an empty or non-finite matrix.
     """
     check_matrix(updates)
     return _run(updates).update
 
 
 def capped_sizes(sizes: Vector, cap: float) -> Vector:
-    """w_i = min(n_i, c) / sum_j min(n_j, c), for claimed sizes n (m,) and a cap c > 0.
+    """w_i = min(n_i, c) / sum_j min(n_j, c).
 
-    McMahan et al.'s n_i / sum_j n_j where c is above all of them; b liars hold at most b c of the sum. Raises
-    ValueError for a size that is negative or not finite, and where all are 0.
+    These are McMahan et al.'s n_i / sum_j n_j where c is above all n_i; b liars hold at most b c of the sum.
+
+    Args:
+        sizes: n, (m,), the examples each silo claims.
+        cap: c, above 0, in examples.
+
+    Returns:
+        w, (m,), which sums to 1.
+
+    Raises:
+        ValueError: For a size that is negative or not finite, and where all are 0.
     """
     if not (np.all(np.isfinite(sizes)) and np.all(sizes >= 0) and sizes.any()):
         raise ValueError(f"sizes={sizes.tolist()}: finite numbers from 0 up are expected, one of them above 0")

@@ -17,10 +17,22 @@ def huber(updates: Floats, threshold: float, iterations: int = 100) -> Floats:
 
     Solved by the Weiszfeld-like steps z <- sum_i b_i x_i / sum_i b_i, b_i = min(1, T / ||z - x_i||), from the
     coordinate-wise median until a step is shorter than 1e-6 T, at most iterations times; start and stop are ours. The
-    loss is convex, so the start decides only how many steps it takes. updates (n, d), T in their units; returns (d,).
-    All silos share one T and count alike, the paper's case of equal sizes. Raises ValueError for T <= 0 or
-    iterations < 1. Memory: three vectors and a block of columns. Source: Zhao, Yu and Wan, AAAI 2024 (A Huber loss
-    minimization approach to Byzantine robust federated learning).
+    loss is convex, so the start decides only how many steps it takes. All silos share one T and count alike, the
+    paper's case of equal sizes.
+
+    Memory: three vectors and a block of columns.
+    Source: Zhao, Yu and Wan, AAAI 2024 (A Huber loss minimization approach to Byzantine robust federated learning).
+
+    Args:
+        updates: (n, d), one update a row.
+        threshold: T, in the units of updates, above 0.
+        iterations: The most steps. Default: 100.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: For T <= 0 or iterations < 1.
     """
     return _minimise(updates, threshold, iterations).update
 

@@ -8,9 +8,17 @@ from fedlaw_flwr.rules.matrix import Mask, check_matrix
 
 
 def ideal(updates: Floats, honest: Mask) -> Floats:
-    """(1/|H|) sum_{i in H} x_i of updates (n, d), H given by the mask honest (n,), shape (d,).
+    """The mean of the honest rows, (1/|H|) sum_{i in H} x_i.
 
-    Raises ValueError if the mask does not fit or names no one.
+    Args:
+        updates: (n, d), one update a row.
+        honest: (n,), the mask of H.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: If the mask does not fit or names no one.
     """
     check_matrix(updates)
     return _mean_of_honest(updates, honest).update

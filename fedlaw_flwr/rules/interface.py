@@ -14,9 +14,10 @@ from fedlaw_flwr.rules.matrix import Mask
 class Aggregate:
     """What a rule made of n updates.
 
-    update   (d,), of the updates' dtype.
-    weights  (n,), float64, sum 1: the weight each row got; None where coordinates mix rows or a centre enters.
-    kept     (n,): rows that survived the rule's selection; None for a rule that selects no rows.
+    Attributes:
+        update: (d,), of the updates' dtype.
+        weights: (n,), float64, sum 1: the weight each row got; None where coordinates mix rows or a centre enters.
+        kept: (n,): rows that survived the rule's selection; None for a rule that selects no rows.
     """
 
     update: Floats
@@ -103,10 +104,11 @@ class RuleSettings(RuleOptions):
 class Call:
     """What a rule is told besides the updates, in the units of the updates.
 
-    settings  with thresholds already converted from units of g.
-    center    (d,): where a rule with a memory left off; None for the others.
-    honest    (n,): who is honest, known in a simulation only.
-    sizes     (n,): the examples each silo claims, at least 0; read under a size_cap only.
+    Attributes:
+        settings: The rule's numbers, with thresholds already converted from units of g.
+        center: (d,): where a rule with a memory left off; None for the others.
+        honest: (n,): who is honest, known in a simulation only.
+        sizes: (n,): the examples each silo claims, at least 0; read under a size_cap only.
     """
 
     settings: RuleSettings
@@ -117,7 +119,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows a rule needs, as a function of f and as a person reads it."""
+    """How many rows a rule needs.
+
+    Attributes:
+        text: The number as a person reads it, such as "2f + 1".
+        least: The number as a function of f.
+    """
 
     text: str
     least: Callable[[int], int]
@@ -133,9 +140,14 @@ ONE_HONEST = Rows("f + 1", lambda f: f + 1)
 class Rule:
     """An entry of the registry.
 
-    guarantee  the rows the paper's condition asks for; defined: those below which the formula has no value at all.
-    remembers  it starts each round from its last result (Call.center).
-    simulated  it needs to know who is honest.
+    Attributes:
+        summary: What the rule does, in one line.
+        source: Where the rule is from.
+        guarantee: The rows the paper's condition asks for.
+        defined: The rows below which the formula has no value at all.
+        run: The rule itself: from updates (n, d) and a call to the aggregate.
+        remembers: Whether it starts each round from its last result (`Call.center`).
+        simulated: Whether it needs to know who is honest.
     """
 
     summary: str

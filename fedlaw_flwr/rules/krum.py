@@ -13,9 +13,17 @@ GUARANTEE = Rows("2f + 3", lambda f: 2 * f + 3)
 
 
 def krum_scores(updates: Floats, f: int) -> Vector:
-    """s_i = sum of ||x_i - x_j||^2 over the n - f - 2 OTHER rows j nearest to i, shape (n,).
+    """s_i = sum of ||x_i - x_j||^2 over the n - f - 2 OTHER rows j nearest to i.
 
-    Raises ValueError if n < f + 3, where that is no row at all.
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+
+    Returns:
+        s, (n,).
+
+    Raises:
+        ValueError: If n < f + 3, where n - f - 2 is no row at all.
     """
     check_matrix(updates)
     n = updates.shape[0]
@@ -30,10 +38,21 @@ def krum_scores(updates: Floats, f: int) -> Vector:
 def krum(updates: Floats, f: int) -> Floats:
     """x_i with i = argmin_i s_i, s_i = sum of ||x_i - x_j||^2 over the n - f - 2 rows j != i nearest to i.
 
-    updates (n, d); returns a new (d,). Its proof asks for n >= 2f + 3; the formula needs n >= f + 3, else ValueError.
-    Of equal scores the lowest row wins: equivariant under permutations except there (n = f + 3 leaves one neighbour
-    and always has a tie, between the nearest two). Memory: that of the distances, n^2. Source: Blanchard, El Mhamdi,
-    Guerraoui and Stainer, NeurIPS 2017, the Krum function.
+    Its proof asks for n >= 2f + 3; the formula needs n >= f + 3. Of equal scores the lowest row wins: equivariant under
+    permutations except there (n = f + 3 leaves one neighbour and always has a tie, between the nearest two).
+
+    Memory: that of the distances, n^2.
+    Source: Blanchard, El Mhamdi, Guerraoui and Stainer, NeurIPS 2017, the Krum function.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+
+    Returns:
+        x_i, a new (d,).
+
+    Raises:
+        ValueError: If n < f + 3.
     """
     chosen: Floats = updates[np.argmin(krum_scores(updates, f))]
     return chosen.copy()

@@ -17,7 +17,14 @@ _LARGEST = 1e150
 
 
 def check_matrix(updates: Floats) -> None:
-    """Raises ValueError unless updates is a non-empty float32 or float64 (n, d) with finite entries up to 1e150."""
+    """Refuses anything but a non-empty float32 or float64 (n, d) with finite entries up to 1e150.
+
+    Args:
+        updates: The matrix, one update a row.
+
+    Raises:
+        ValueError: If its shape, its dtype or an entry is another.
+    """
     if not isinstance(updates, np.ndarray) or updates.ndim != 2:
         raise ValueError(f"updates has shape {np.shape(updates)}: a matrix (n, d) is expected, one update a row")
     if updates.dtype not in (np.float32, np.float64):
@@ -32,7 +39,15 @@ def check_matrix(updates: Floats) -> None:
 
 
 def mix(mixing: Vector, updates: Floats) -> Floats:
-    """M X for mixing M (n', n): a new (n', d) of updates' dtype, accumulated in float64."""
+    """The product M X, accumulated in float64.
+
+    Args:
+        mixing: M, (n', n).
+        updates: X, (n, d).
+
+    Returns:
+        A new (n', d) of updates' dtype.
+    """
     result = np.empty((mixing.shape[0], updates.shape[1]), dtype=updates.dtype)
     for block in columns(*updates.shape):
         result[:, block] = mixing @ updates[:, block].astype(np.float64)
@@ -40,9 +55,14 @@ def mix(mixing: Vector, updates: Floats) -> Floats:
 
 
 def sorted_columns(updates: Floats, rows: NDArray[np.intp] | None = None) -> Iterator[tuple[slice, Floats]]:
-    """Blocks of columns, each a new (columns, m) array of updates' dtype, the values of a column ascending.
+    """The columns in blocks, the values of each column ascending.
 
-    rows (m,) says which rows to look at; all n of them unless given.
+    Args:
+        updates: (n, d), one update a row.
+        rows: (m,), which rows to look at. Default: all n.
+
+    Yields:
+        Which columns, and a new (columns, m) array of updates' dtype.
     """
     rows = np.arange(updates.shape[0]) if rows is None else rows
     for block in columns(rows.size, updates.shape[1]):

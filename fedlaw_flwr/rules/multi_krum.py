@@ -8,11 +8,22 @@ from fedlaw_flwr.rules.krum import DEFINED, GUARANTEE, krum_scores
 
 
 def multi_krum(updates: Floats, f: int, m: int | None = None) -> Floats:
-    """(1/m) sum of the m rows with the lowest Krum scores (all scored once); m = n - f unless given.
+    """(1/m) sum of the m rows with the lowest Krum scores (all scored once).
 
-    updates (n, d); returns (d,). Of equal scores the lower row goes first. Raises ValueError unless 1 <= m <= n and
-    n >= f + 3. Source: Blanchard et al., NeurIPS 2017, the Multi-Krum variant, for which that paper proves nothing;
-    Krum's n >= 2f + 3 is asked for in its place. m = n - f is ByzFL's; FedLAW (I.2) took m = n - f - 2.
+    Of equal scores the lower row goes first.
+    Source: Blanchard et al., NeurIPS 2017, the Multi-Krum variant, for which that paper proves nothing; Krum's
+    n >= 2f + 3 is asked for in its place.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+        m: How many rows are averaged. Default: n - f, which is ByzFL's; FedLAW (I.2) took n - f - 2.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: Unless 1 <= m <= n and n >= f + 3.
     """
     return _select(updates, f, m).update
 

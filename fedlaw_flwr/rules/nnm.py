@@ -9,9 +9,19 @@ from fedlaw_flwr.rules.matrix import check_matrix, mix
 
 
 def neighbour_mixing(updates: Floats, f: int) -> Vector:
-    """The matrix M (n, n), M_ij = 1/(n - f) for the n - f rows j nearest to row i, itself among them.
+    """The matrix M with M_ij = 1/(n - f) for the n - f rows j nearest to row i, itself among them.
 
-    Of rows equally near, the lower goes first. Raises ValueError unless 0 <= f < n.
+    Of rows equally near, the lower goes first.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+
+    Returns:
+        M, (n, n).
+
+    Raises:
+        ValueError: Unless 0 <= f < n.
     """
     check_matrix(updates)
     n = updates.shape[0]
@@ -24,10 +34,20 @@ def neighbour_mixing(updates: Floats, f: int) -> Vector:
 
 
 def nnm(updates: Floats, f: int) -> Floats:
-    """y_i = mean of the n - f rows nearest to x_i, itself included: updates (n, d) -> (n, d), of updates' dtype.
+    """y_i = mean of the n - f rows nearest to x_i, itself included.
 
-    Its theorem asks for n > 2f. Memory: n^2, and the result, a second matrix. Source: Allouah, Farhadkhani,
-    Guerraoui, Gupta, Pinot and Stephan, AISTATS 2023 (Fixing by mixing).
+    Its theorem asks for n > 2f. Memory: n^2, and the result, a second matrix.
+    Source: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot and Stephan, AISTATS 2023 (Fixing by mixing).
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Rows assumed Byzantine, a count.
+
+    Returns:
+        (n, d), of updates' dtype.
+
+    Raises:
+        ValueError: Unless 0 <= f < n.
     """
     return mix(neighbour_mixing(updates, f), updates)
 

@@ -11,10 +11,23 @@ from fedlaw_flwr.rules.matrix import check_matrix
 def rfa(updates: Floats, nu: float = 1e-6, iterations: int = 3) -> Floats:
     """z_{r+1} = sum_i b_i x_i / sum_i b_i, b_i = 1 / max(nu, ||x_i - z_r||), from the mean, iterations times.
 
-    Approaches argmin_z sum_i ||z - x_i||. updates (n, d), nu in their units; returns (d,). Silos count alike, none
-    by the size it claims, where the paper weighs them by it. Raises ValueError for nu <= 0 or iterations < 1.
-    Memory: two vectors and a block of columns. Source: Pillutla, Kakade and Harchaoui, IEEE TSP 2022, smoothed
-    Weiszfeld; started at the mean as in its authors' code, which stops early and whose main runs take 2 steps.
+    The steps approach argmin_z sum_i ||z - x_i||. Silos count alike, none by the size it claims, where the paper weighs
+    them by it.
+
+    Memory: two vectors and a block of columns.
+    Source: Pillutla, Kakade and Harchaoui, IEEE TSP 2022, smoothed Weiszfeld; started at the mean as in its authors'
+    code, which stops early and whose main runs take 2 steps.
+
+    Args:
+        updates: (n, d), one update a row.
+        nu: The smoothing, in the units of updates, above 0. Default: 1e-6.
+        iterations: Steps. Default: 3.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: For nu <= 0 or iterations < 1.
     """
     return _weiszfeld(updates, nu, iterations).update
 

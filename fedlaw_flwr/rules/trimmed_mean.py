@@ -10,8 +10,18 @@ from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
 def trimmed_mean(updates: Floats, f: int) -> Floats:
     """Per coordinate, the mean of the n - 2f values left when the f largest and the f smallest are dropped.
 
-    updates (n, d); f a count a side, never a fraction; returns (d,). Raises ValueError unless n > 2f. Memory: one
-    block of columns. Source: Yin, Chen, Ramchandran and Bartlett, ICML 2018, Definition 2, with beta n = f.
+    Memory: one block of columns.
+    Source: Yin, Chen, Ramchandran and Bartlett, ICML 2018, Definition 2, with beta n = f.
+
+    Args:
+        updates: (n, d), one update a row.
+        f: Values dropped a side, a count and never a fraction.
+
+    Returns:
+        (d,), of updates' dtype.
+
+    Raises:
+        ValueError: Unless n > 2f.
     """
     check_matrix(updates)
     n, d = updates.shape

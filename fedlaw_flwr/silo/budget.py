@@ -20,18 +20,30 @@ class Used:
 
 
 class Budget:
-    """The exchanges of the last 24 hours in one file, by this machine's clock; on disk before the first is trained.
+    """The exchanges of the last 24 hours in one file, by this machine's clock.
 
-    No run and no server has a part in it: neither ids nor round numbers are looked at, a message asked twice counts
-    twice. An exchange that has not ended counts for `longest` seconds, one whose process went down for as long as that
-    was away, `longest` at most. For one process at a time: `begin` and `end` follow one another.
+    An exchange is on disk before anything is trained for it. No run and no server has a part in the count: neither ids
+    nor round numbers are looked at, and a message asked twice counts twice. An exchange that has not ended counts for
+    `longest` seconds. One whose process went down counts for as long as the process was away, `longest` at most. The
+    file is for one process at a time: `begin` and `end` follow one another.
+
+    Args:
+        path: The file.
+        longest: The most seconds that one exchange counts for.
     """
 
     def __init__(self, path: Path, longest: float) -> None:
         self._path, self._longest = path, longest
 
     def used(self, now: float) -> Used:
-        """What was used in the 24 hours before `now` (seconds since 1970). Raises ValueError for a damaged file."""
+        """What was used in the 24 hours before `now`.
+
+        Args:
+            now: The time, in seconds since 1970.
+
+        Raises:
+            ValueError: For a damaged file.
+        """
         exchanges = self._read(now)
         return Used(len(exchanges), sum(self._longest if took is None else took for _, took in exchanges))
 

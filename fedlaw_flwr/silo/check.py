@@ -67,10 +67,21 @@ def findings(
     local_epochs: int = 1,
     seed: int = 0,
 ) -> list[Finding]:
-    """All that is found about the task `reference` (a name of `records.task.SILO_TASKS` or `package.module:name`).
+    """All that is found about the task.
 
-    data_path, options: as in silo.yaml. lr, batch_size, local_epochs, seed: as the run will have them. The task may
-    join a federation when no finding is "wrong". What its code raises is a finding; nothing is raised here.
+    What the task's code raises is a finding; nothing is raised here.
+
+    Args:
+        reference: A name of `records.task.SILO_TASKS`, or `package.module:name`.
+        data_path: As in silo.yaml.
+        options: As in silo.yaml; None for no options.
+        lr: The step of local training, as the run will have it.
+        batch_size: The examples in a batch, as the run will have it.
+        local_epochs: The epochs of local training in an exchange, as the run will have it.
+        seed: The seed, as the run will have it.
+
+    Returns:
+        The findings. The task may join a federation when none of them is "wrong".
     """
     return list(look(reference, data_path, options, lr=lr, batch_size=batch_size, local_epochs=local_epochs, seed=seed))
 
@@ -85,7 +96,10 @@ def look(
     local_epochs: int = 1,
     seed: int = 0,
 ) -> Iterator[Finding]:
-    """The same as they are found: training takes its time. On the CPU, by one thread, as in a silo."""
+    """Yields what `findings` returns, as it is found: training takes its time.
+
+    Training runs on the CPU, by one thread, as in a silo. The arguments are those of `findings`.
+    """
     source = Source(reference, data_path, dict(options or {}))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -102,7 +116,18 @@ def look(
 
 
 def save_model(path: Path, reference: str, data_path: str, options: Mapping[str, Option], seed: int) -> None:
-    """Writes the task's initial model for the server: see `tasks.initial`. Raises FileExistsError."""
+    """Writes the task's initial model for the server: see `tasks.initial`.
+
+    Args:
+        path: The file that is written.
+        reference: A name of `records.task.SILO_TASKS`, or `package.module:name`.
+        data_path: As in silo.yaml.
+        options: As in silo.yaml.
+        seed: The seed of the initial model.
+
+    Raises:
+        FileExistsError: Where the file is there already.
+    """
     from fedlaw_flwr.tasks.initial import save_initial
 
     task = load_silo_task(reference, data_path, options)

@@ -21,7 +21,11 @@ def _a_name(value: str) -> str:
 
 
 def check_socket(path: str) -> str:
-    """The path where a silo's own process listens. Raises InputError for one that no Unix socket may have."""
+    """The path where a silo's own process listens.
+
+    Raises:
+        InputError: For a path that no Unix socket may have.
+    """
     if (length := len(os.fsencode(path))) > LONGEST_SOCKET:
         raise InputError(
             f"the path of the silo's socket has {length} bytes, and a Unix socket's may have {LONGEST_SOCKET}: {path}; "
@@ -89,7 +93,11 @@ class SiloConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "SiloConfig":
-        """Reads silo.yaml; `policy` is looked for beside it. Raises DocumentError, `FILE:LINE: what is wrong`."""
+        """Reads silo.yaml; `policy` is looked for beside it.
+
+        Raises:
+            DocumentError: `FILE:LINE: what is wrong`.
+        """
         config = Document.read(path).check(cls)
         return config.model_copy(update={"policy": str(path.parent / config.policy)}) if config.policy else config
 
@@ -99,7 +107,11 @@ class SiloConfig(BaseModel):
         return self.client or (DRILL if self.attack else OWN_DATA if is_silo_task(self.task) else HONEST)
 
     def check_version(self) -> None:
-        """Raises ValueError where the Flower installed here is not the server's release."""
+        """Checks that the Flower installed here is of the server's release.
+
+        Raises:
+            ValueError: Where it is not.
+        """
         here = importlib.metadata.version("flwr")
         if self.flwr and here.split(".")[:2] != self.flwr.split("."):
             raise InputError(

@@ -28,7 +28,15 @@ class PackageRefused(RuntimeError):
 
 
 def check(bundle: bytes, allowed: Sequence[str]) -> None:
-    """Raises PackageRefused, one line, unless the digest of this bundle is among those allowed."""
+    """Lets a bundle through if its digest is allowed.
+
+    Args:
+        bundle: The bytes of the .fab file.
+        allowed: The digests allowed, 64 hex digits each.
+
+    Raises:
+        PackageRefused: One line, unless the digest of this bundle is among those allowed.
+    """
     try:
         found = digest(bundle)
     except ValueError as error:
@@ -42,7 +50,16 @@ def check(bundle: bytes, allowed: Sequence[str]) -> None:
 def allowed_packages(own: str, environment: Mapping[str, str]) -> list[str]:
     """The silo's own package and those its operator named in FEDLAW_PACKAGES.
 
-    Raises PackageRefused where that holds anything but digests: an allow-list with a slip in it allows nothing.
+    Args:
+        own: The digest of the silo's own package.
+        environment: The environment variables.
+
+    Returns:
+        The digests, the silo's own first, each once.
+
+    Raises:
+        PackageRefused: Where FEDLAW_PACKAGES holds anything but digests. An allow-list with a slip in it allows
+            nothing.
     """
     named = [one.strip().lower() for one in environment.get(PACKAGES, "").split(",") if one.strip()]
     if not all(map(is_digest, named)):
@@ -62,7 +79,15 @@ def guarded(install: Callable[..., Path], own: str, environment: Mapping[str, st
 
 
 def install_guard(folder: Path, own: str) -> list[Path]:
-    """Writes the programs into `folder`, for the Python that runs this and the package `own`; returns their paths."""
+    """Writes the guard's programs, for the Python that runs this.
+
+    Args:
+        folder: Where the programs are written; it is made if it is not there.
+        own: The digest of the silo's own package.
+
+    Returns:
+        The paths of the programs.
+    """
     from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 
     client = TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]

@@ -16,10 +16,20 @@ _PIECE = 2**20
 
 
 def digest(bundle: bytes) -> str:
-    """sha256 over (name, 0, sha256(bytes)) of every entry of the zip archive, in the order of the names: 64 hex digits.
+    """The digest of a package, which names what is in it and not how it was packed.
 
-    When and how the archive was packed (order, times, compression) does not matter; a byte or a name does. Nothing is
-    unpacked to disk. Raises ValueError for what is no zip archive, says a name twice or holds more than LARGEST bytes.
+    It is the sha256 over (name, 0, sha256(bytes)) of every entry of the zip archive, in the order of the names. When
+    and how the archive was packed (order, times, compression) does not matter; a byte or a name does. Nothing is
+    unpacked to disk.
+
+    Args:
+        bundle: The bytes of the zip archive.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        ValueError: For what is no zip archive, says a name twice or holds more than LARGEST bytes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
@@ -44,7 +54,15 @@ def digest(bundle: bytes) -> str:
 
 
 def digest_of(app: Path) -> str:
-    """The digest of a .fab file, or of what `flwr build` makes of an app's folder. Raises ValueError, OSError."""
+    """The digest of a .fab file, or of what `flwr build` makes of an app's folder.
+
+    Args:
+        app: The file or the folder.
+
+    Raises:
+        ValueError: For what `digest` refuses.
+        OSError: For a file that cannot be read.
+    """
     if not app.is_dir():
         return digest(app.read_bytes())
     from flwr.cli.build import build_fab_from_disk

@@ -39,7 +39,13 @@ class Privacy(BaseModel):
     """Local differential privacy of every update sent: its l2 norm clipped, then Gaussian noise on every coordinate.
 
     sigma = sensitivity * sqrt(2 ln(1.25 / delta)) / epsilon (Dwork and Roth 2014, Theorem A.1, for epsilon < 1), as
-    Flower's LocalDpMod has it. sensitivity: how far apart two updates of this silo can be; 2 * clip unless it is given.
+    Flower's LocalDpMod has it.
+
+    Attributes:
+        clip: The largest l2 norm of an update.
+        epsilon: The epsilon of the formula above.
+        delta: The delta of the formula above.
+        sensitivity: How far apart two updates of this silo can be; None for 2 * clip.
     """
 
     model_config = FROM_FILE
@@ -73,13 +79,24 @@ class Policy(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Policy":
-        """Reads policy.yaml. Raises DocumentError, `FILE:LINE: what is wrong`, also where there is no such file."""
+        """Reads policy.yaml.
+
+        Raises:
+            DocumentError: `FILE:LINE: what is wrong`, also where there is no such file.
+        """
         return Document.read(path).check(cls)
 
     def check_message(self, message: Message, run: int, run_config: Mapping[str, Any], used: Used) -> None:
-        """What can be known before anything is trained. Raises Refused.
+        """Checks what can be known before anything is trained.
 
-        run and run_config are what the server says they are; `used` is what this silo counted.
+        Args:
+            message: The message received.
+            run: The id of the run, as the server says it.
+            run_config: The run's configuration, as the server says it.
+            used: What this silo counted in the last 24 hours.
+
+        Raises:
+            Refused: For a message that the policy does not allow.
         """
         kind = _kind(message)
         if kind not in self.message_types:
@@ -98,7 +115,11 @@ class Policy(BaseModel):
         return float("inf") if self.seconds_per_day is None else self.seconds_per_day - used.seconds
 
     def check_reply(self, message: Message, reply: Message) -> None:
-        """What is about to be sent in answer to this message. Raises Refused, which never says how far it was off."""
+        """Checks what is about to be sent in answer to this message.
+
+        Raises:
+            Refused: For a reply that the policy does not allow. The text never says how far the reply was off.
+        """
         if self.minimum_records and _kind(message) != "query":  # what answers a query is made from no records
             records = reply.content.metric_records.values()
             counts = [record["num-examples"] for record in records if "num-examples" in record]
@@ -111,10 +132,14 @@ class Policy(BaseModel):
 
 
 def update(message: Message, reply: Message) -> tuple[ArrayRecord, ArrayRecord] | None:
-    """The model that came and the trained one about to be sent, None where the reply has no arrays.
+    """The model that came and the trained one about to be sent.
 
-    Raises Refused for arrays that are not an update of the model received: one record on each side, the same keys and
-    shapes.
+    Returns:
+        The two array records, received and sent; None where the reply has no arrays.
+
+    Raises:
+        Refused: For arrays that are not an update of the model received: one record on each side, the same keys and
+            shapes.
     """
     received, sent = list(message.content.array_records.values()), list(reply.content.array_records.values())
     if not sent:
@@ -125,9 +150,14 @@ def update(message: Message, reply: Message) -> tuple[ArrayRecord, ArrayRecord] 
 
 
 def update_norm(received: ArrayRecord, sent: ArrayRecord) -> float:
-    """||theta - psi||, the l2 norm over all floating-point arrays, in float64; integer arrays are left out.
+    """||theta - psi||, the l2 norm over all floating-point arrays, in float64.
 
-    An array that came with values that are not finite, as a mask does, counts 0 if it goes back as it came, else nan.
+    Integer arrays are left out. An array that came with values that are not finite, as a mask does, counts 0 if it goes
+    back as it came, else nan.
+
+    Args:
+        received: The model theta that came.
+        sent: The trained model psi.
     """
     total = 0.0
     for key, array in sent.items():

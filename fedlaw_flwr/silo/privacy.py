@@ -31,10 +31,17 @@ def sensitivity(privacy: Privacy) -> float:
 def spent(privacy: Privacy, exchanges: int) -> float:
     """The epsilon, at the policy's delta, of so many noised updates together.
 
-    Exact for the Gaussian mechanism: k of them are one with sensitivity sqrt(k) times as large (Dong, Roth and Su 2022,
-    Corollary 3.3), and mu = sqrt(k) sensitivity / sigma spends the epsilon at which delta is
-    Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang 2018, Theorem 8). Holds for any epsilon,
-    the policy's own formula below 1 alone. ValueError for fewer than one exchange.
+    The result is exact for the Gaussian mechanism. k noised updates are one with sensitivity sqrt(k) times as large
+    (Dong, Roth and Su 2022, Corollary 3.3). With mu = sqrt(k) sensitivity / sigma, they spend the epsilon at which
+    delta is Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang 2018, Theorem 8). This holds for
+    any epsilon; the policy's own formula for sigma holds below 1 alone.
+
+    Args:
+        privacy: The policy's clip, epsilon, delta and sensitivity.
+        exchanges: k, the number of noised updates.
+
+    Raises:
+        ValueError: For fewer than one exchange.
     """
     if exchanges < 1:
         raise InputError(f"exchanges={exchanges}: at least one is needed")
@@ -58,12 +65,23 @@ def in_words(privacy: Privacy, exchanges_per_day: int | None) -> str:
 
 
 def with_noise(message: Message, reply: Message, context: Context, privacy: Privacy) -> Message:
-    """The reply as LocalDpMod lets it out: theta + clip(psi - theta) + N(0, sigma^2); one without arrays as it is.
+    """The reply as LocalDpMod lets it out: theta + clip(psi - theta) + N(0, sigma^2).
 
-    The l2 norm is that of all floating-point arrays together; of complex ones, the real and the imaginary parts. Arrays
-    of integers go back as they came, and so do masks with values that are not finite: nothing of this silo is in them.
-    Metrics, the loss among them, are not noised. Raises Refused for an update that is not finite, and for arrays that
-    are no update of the model received.
+    The l2 norm that is clipped is that of all floating-point arrays together; of complex arrays, the real and the
+    imaginary parts count. Arrays of integers go back as they came, and so do masks with values that are not finite:
+    nothing of this silo is in them. Metrics, the loss among them, are not noised.
+
+    Args:
+        message: The message received, with the model theta.
+        reply: The reply about to be sent, with the trained model psi.
+        context: The context of the message, as Flower's mod takes it.
+        privacy: The policy's clip, epsilon, delta and sensitivity.
+
+    Returns:
+        The noised reply; a reply without arrays is returned as it is.
+
+    Raises:
+        Refused: For an update that is not finite, and for arrays that are no update of the model received.
     """
     pair = update(message, reply)
     if pair is None:
@@ -97,8 +115,8 @@ def with_noise(message: Message, reply: Message, context: Context, privacy: Priv
 def reseed() -> None:
     """Seeds the global generators of NumPy and, if it is loaded, torch by the operating system.
 
-    Every fork of one process begins with the same state of both: a client that draws noise of its own from them would
-    draw the same for every message, and two of its updates would tell it. (Python's `random` reseeds itself.)
+    Every fork of one process begins with the same state of both. A client that draws noise of its own from them would
+    draw the same noise for every message, and two of its updates would reveal it. (Python's `random` reseeds itself.)
     """
     np.random.seed([secrets.randbits(32) for _ in range(8)])
     if torch := sys.modules.get("torch"):

@@ -24,11 +24,18 @@ _RECORDS, _SEED = 300, 20260101
 
 
 def scaffold(package: str, folder: Path) -> list[Path]:
-    """Writes the project `folder/package` and returns its files, in order.
+    """Writes the project `folder/package`; nothing is overwritten.
 
-    package: a Python module's name, lower case, which becomes the silo's with hyphens. Raises ValueError for any other
-    name or one that hides an installed module, FileExistsError where there is already something: nothing is
-    overwritten.
+    Args:
+        package: A Python module's name, lower case. With hyphens, it becomes the silo's name.
+        folder: Where the project's folder is made.
+
+    Returns:
+        The project's files, in order.
+
+    Raises:
+        ValueError: For any other name, or one that hides an installed module.
+        FileExistsError: Where there is already something.
     """
     project = folder / package
     _check_name(package, project)

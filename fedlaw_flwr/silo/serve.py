@@ -37,13 +37,19 @@ class SiloProcess:
     """Serves one silo until it is told to end (SIGTERM): the client loaded once, each message in a fork of its own.
 
     Flower starts its ClientApp anew for every message; loading torch and the data there would cost more than a small
-    model's training. Here both are loaded before the first message, and a fork gives each message what a fresh process
+    model's training. Here both are loaded before the first message. A fork gives each message what a fresh process
     would: no state of another message, a crash that ends nobody else, an end at seconds-per-exchange. What a client
     keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
 
-    policy.yaml is read once, here: what it does not allow is refused before anything is trained or before anything is
-    sent. Raises DocumentError for one that is missing or wrong, InputError for a socket whose path is too long
-    or at which another process listens.
+    policy.yaml is read once, here. What it does not allow is refused before anything is trained or before anything is
+    sent.
+
+    Args:
+        config: The silo's settings, from silo.yaml.
+
+    Raises:
+        DocumentError: For a policy.yaml that is missing or wrong.
+        InputError: For a socket whose path is too long, or at which another process listens.
     """
 
     def __init__(self, config: SiloConfig) -> None:
@@ -212,7 +218,11 @@ def _is_listened_at(path: str) -> bool:
 
 
 def load_client(reference: str) -> ClientApp:
-    """The ClientApp at `module:name`. Raises ValueError with one sentence where there is none."""
+    """The ClientApp at `module:name`.
+
+    Raises:
+        ValueError: One sentence, where there is none.
+    """
     module, _, name = reference.partition(":")
     if not module or not name:
         raise InputError(

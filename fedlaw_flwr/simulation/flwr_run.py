@@ -48,12 +48,21 @@ _SESSION = len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_s
 
 
 def simulate(settings: Settings, folder: Path, on_event: OnEvent, cpus_per_silo: int = 1) -> None:
-    """`flwr run` of the simulation's app with these settings, its events handed to on_event as they happen.
+    """`flwr run` of the simulation's app with these settings, from start to verdict.
 
     The SuperLink is this run's own: own FLWR_HOME, own port, started in an empty directory so that it serves no other
     project's code, and ended with all it started. Flower's exit code is not believed: the run must be
-    `finished:completed` and its folder must say so too. Raises RunFailed otherwise, and where nothing has happened for
-    longer than the settings allow. Ray is started on this machine, whatever cluster RAY_ADDRESS names.
+    `finished:completed` and its folder must say so too. Ray is started on this machine, whatever cluster RAY_ADDRESS
+    names.
+
+    Args:
+        settings: The run's.
+        folder: The run folder.
+        on_event: Is handed the run's events as they happen.
+        cpus_per_silo: CPUs that Ray reserves for a silo while it trains. Default: 1.
+
+    Raises:
+        RunFailed: If the run did not complete, or if nothing has happened for longer than the settings allow.
     """
     folder = folder.resolve()
     if cluster := other_cluster(os.environ):
@@ -84,7 +93,13 @@ def longest_silence(settings: Settings) -> float:
 
 
 class Flower:
-    """A SuperLink of our own and the `flwr` commands that talk to it."""
+    """A SuperLink of our own and the `flwr` commands that talk to it.
+
+    Args:
+        home: The empty directory it works in, its FLWR_HOME.
+        log: The file that its processes' output is appended to.
+        port: The port of the SuperLink on 127.0.0.1.
+    """
 
     def __init__(self, home: Path, log: Path, port: int) -> None:
         self.home, self.log, self.port = home, log, port
@@ -120,7 +135,11 @@ class Flower:
             )
 
     def judge(self, folder: Path) -> None:
-        """Raises RunFailed unless Flower and the run folder both say that the run completed."""
+        """Checks that Flower and the run folder both say that the run completed.
+
+        Raises:
+            RunFailed: If either does not, or if no run was started.
+        """
         found = re.search(r"started run (\d+)", self.log.read_text(errors="replace"))
         if not found:
             said = last_sentence(self.log.read_text(errors="replace"))
@@ -147,7 +166,11 @@ class Flower:
             raise RunFailed(f"the run is {said}{f': {reason}' if reason else ''}; its log is {self.log}")
 
     def wait_until_up(self, process: "subprocess.Popen[bytes]") -> None:
-        """Returns when the SuperLink answers; raises RunFailed if it ends or does not."""
+        """Returns when the SuperLink answers.
+
+        Raises:
+            RunFailed: If it ends, or does not answer within 60 s.
+        """
         deadline = time.monotonic() + _START
         while time.monotonic() < deadline and process.poll() is None:
             try:
@@ -165,7 +188,15 @@ class Flower:
 
 @contextmanager
 def superlink(folder: Path) -> Iterator[Flower]:
-    """A SuperLink in simulation mode on a free port; on leaving, it and every process it led to are ended."""
+    """A SuperLink in simulation mode on a free port; on leaving, it and every process it led to are ended.
+
+    Args:
+        folder: The run folder, made if it is not there; the log goes into it.
+
+    Raises:
+        ModuleNotFoundError: If psutil or ray is not installed, with what to install.
+        RunFailed: If the SuperLink does not come up.
+    """
     # Missing, they must be missed before anything is started that needs ending.
     for library in ("psutil", "ray"):
         if find_spec(library) is None:

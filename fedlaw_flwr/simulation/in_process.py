@@ -16,7 +16,14 @@ from fedlaw_flwr.events.types import OnEvent
 
 
 def run_in_process(app: ClientApp, settings: Settings, folder: Path, on_event: OnEvent | None = None) -> None:
-    """One run of this ClientApp in every silo, one after another, into `folder`."""
+    """One run over silos in this process, one after another.
+
+    Args:
+        app: The ClientApp of every silo.
+        settings: The run's.
+        folder: The run folder.
+        on_event: Is handed every event.
+    """
     settings = replace(settings, run_dir=str(folder))
     _run(InProcessGrid(app, settings.num_silos, settings.as_config()), settings, on_event)
 
@@ -28,7 +35,15 @@ def run_batched(
     on_event: OnEvent | None = None,
     silos_per_batch: int = 64,
 ) -> None:
-    """One run of these silos, so many of them trained together, into `folder`."""
+    """One run over silos in this process, many of them trained together.
+
+    Args:
+        silos: Makes the silos from the settings.
+        settings: The run's.
+        folder: The run folder.
+        on_event: Is handed every event.
+        silos_per_batch: How many silos are trained together. Default: 64.
+    """
     settings = replace(settings, run_dir=str(folder))
     _run(BatchedGrid(silos(settings), settings.num_silos, settings.as_config(), silos_per_batch), settings, on_event)
 

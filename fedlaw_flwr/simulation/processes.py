@@ -17,7 +17,13 @@ _HERE = ("localhost", "127.0.0.1")
 
 
 def processes_with(variable: str, value: str, pids: Iterable[int] | None = None) -> list[int]:
-    """The ids, of these processes or of all, whose environment sets the variable to the value; zombies are none."""
+    """The ids of the processes whose environment sets the variable to the value; zombies are none.
+
+    Args:
+        variable: The variable's name.
+        value: Its value.
+        pids: Which processes to look at. Default: all.
+    """
     import psutil
 
     found = []

@@ -53,9 +53,9 @@ def _every_silo(value: float) -> float:
 class MatrixStrategy(ServerOptions, Strategy):
     """A strategy whose exchange 1 fills one preallocated matrix with the silos' updates, a row each.
 
-    Subclasses say in `_round` what the next model is. Memory at its peak, measured (`python -m
-    benchmarks.memory`): n + 9 models, payload and one reply included; the 9 are z and a step in float64, the models
-    before and after, and their serialised copies.
+    Subclasses say in `_round` what the next model is. Memory at its peak, measured (`python -m benchmarks.memory`), is
+    n + 9 models, payload and one reply included. The 9 are z and a step in float64, the models before and after, and
+    their serialised copies.
     """
 
     lr: float | None = setting(
@@ -88,12 +88,24 @@ class MatrixStrategy(ServerOptions, Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Runs num_rounds rounds over the grid and returns Flower's Result, as Flower's own strategies do.
+        """Runs the rounds over the grid and returns Flower's Result, as Flower's own strategies do.
 
-        timeout: seconds an exchange waits for its silos; who has not answered by then is silent for the round.
-        train_config goes to the silos in every exchange; evaluate_fn(round, arrays) is called before the first round
-        and after each. A round in which too few answer keeps the model. Raises ValueError for settings that cannot
-        hold, TimeoutError if the silos needed do not come online.
+        A round in which too few silos answer keeps the model.
+
+        Args:
+            grid: Flower's grid, through which messages go.
+            initial_arrays: The state dict of the model that the first round begins from.
+            num_rounds: How many rounds to run. Default: 3.
+            timeout: Seconds that an exchange waits for its silos. A silo that has not answered by then is silent for
+                the round. Default: 3600.
+            train_config: What goes to the silos in every exchange. Default: None.
+            evaluate_config: What goes to the silos that measure the model. Default: None.
+            evaluate_fn: Called as evaluate_fn(round, arrays) before the first round, as round 0, and after each round.
+                Default: None.
+
+        Raises:
+            ValueError: For settings that cannot hold.
+            TimeoutError: If the silos needed do not come online.
         """
         train_config = self._train_config(train_config)
         layout = Layout.of(initial_arrays, self.buffers)

@@ -25,13 +25,15 @@ class RuleStrategy(MatrixStrategy):
     """theta <- theta - rule(delta_1, ..., delta_m), delta_i = theta - psi_i, for any rule of `fedlaw_flwr.rules`.
 
     All silos count alike, whatever number of examples they claim, unless `rule_settings` gives fedavg a `size_cap`.
-    Where fewer silos answer than there are, the number of attackers stays what it was: the rule's own condition must
-    hold for the silos that answered, or the round is skipped.
+    Where fewer silos answer than there are, the number of attackers stays what it was. Then the rule's own condition
+    must hold for the silos that answered, or the round is skipped.
 
     {arguments}
         rule: A name in RULES. Default: 'fedavg'.
         rule_settings: The rule's numbers, thresholds in units of g. `f` is replaced by max_byzantine.
-        on_event, attackers, check_task: As in `FedLAW`.
+        on_event: As in `FedLAW`.
+        attackers: As in `FedLAW`.
+        check_task: As in `FedLAW`.
 
     Raises:
         ValueError: If there is no such rule, or a value is not allowed.

@@ -83,7 +83,11 @@ def write_points(points: Iterable[Point], path: Path) -> None:
 
 
 def read_points(path: Path) -> list[Point]:
-    """The points in such a file. Raises TableError if it is no such file."""
+    """The points in a file of one run.
+
+    Raises:
+        TableError: If it is no such file.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         return [_point(line) for line in _read_lines(file, path, FIELDS)]
 
@@ -106,14 +110,21 @@ class Curves:
         self.packed = table.with_name(f"{table.stem}-curves.csv.gz")
 
     def read(self) -> dict[str, list[Point]]:
-        """Every curve. Raises TableError if a file holds something else."""
+        """Every curve.
+
+        Raises:
+            TableError: If a file holds something else.
+        """
         return {run: [_point(line) for line in lines] for run, lines in self.lines().items()}
 
     def lines(self) -> dict[str, Lines]:
-        """Every curve as cells. Raises TableError if a file holds something else.
+        """Every curve as cells.
 
         Another process may be packing: a run's own file goes only after the file of all has its lines, so the files of
         one run are read first.
+
+        Raises:
+            TableError: If a file holds something else.
         """
         own = self._own()
         return {**self._read_packed(), **own}

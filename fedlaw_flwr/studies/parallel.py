@@ -33,10 +33,19 @@ def run_several(
     at_once: int,
     available: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
 ) -> Generator[tuple[PlannedRun, Message], None, None]:
-    """Does the runs in order, at most at_once at a time, and yields what they say as they say it.
+    """Does the runs in order and yields what they say as they say it.
 
     The first starts alone. Another starts once every one under way has finished its first round, by when it holds what
     it needs, and ROOM times the largest is available. Ended early, by whatever, it ends what it has started.
+
+    Args:
+        planned: The runs.
+        place: Where they are done and what they leave.
+        at_once: How many runs go on at a time at most.
+        available: The memory that is free now, in bytes.
+
+    Yields:
+        A run, and a message as `worker.work` sends it, or {"lost": exit code} for a process that ended unheard.
     """
     # One thread of BLAS a run; it reads this when it is loaded, in the processes to come.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

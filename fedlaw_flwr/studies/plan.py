@@ -53,10 +53,16 @@ def _some(value: Any) -> Any:
 
 
 class Figure(BaseModel):
-    """One picture. accuracy: over rounds; exchanges: over communication rounds, an exchange each (the paper's Figure
-    8); weights: every silo's over rounds (Figures 1 and 4); attackers: their mean weight over rounds (Figure 9);
-    sweep: the last validation accuracy over the setting that `over` names (Table 2). panels: the settings a panel
-    each; methods: those drawn, all if empty."""
+    """One picture.
+
+    Attributes:
+        kind: What is drawn. accuracy: over rounds. exchanges: accuracy over communication rounds, an exchange each (the
+            paper's Figure 8). weights: every silo's over rounds (Figures 1 and 4). attackers: their mean weight over
+            rounds (Figure 9). sweep: the last validation accuracy over the setting that `over` names (Table 2).
+        over: The setting that a sweep is over.
+        panels: The settings whose values have a panel each.
+        methods: The methods drawn, all if empty.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +94,8 @@ class _File(BaseModel):
 class PlannedRun:
     """One run of an experiment: a method under one choice of every axis, with one seed.
 
-    values: the settings that the file decides, by name, references resolved, without the seed.
+    Attributes:
+        values: The settings that the file decides, by name, references resolved, without the seed.
     """
 
     method: str
@@ -112,7 +119,14 @@ class PlannedRun:
         return hashlib.sha256("\n".join(self.key).encode()).hexdigest()[:10]
 
     def settings(self, where: Mapping[str, Any]) -> Settings:
-        """Its settings on this machine: `where` are those of WHERE. Raises SettingsError."""
+        """Its settings on this machine.
+
+        Args:
+            where: The settings of this machine, those of WHERE.
+
+        Raises:
+            SettingsError: For settings that do not hold together.
+        """
         return Settings.read({**self.values, "seed": self.seed, **where})
 
     def attackers(self) -> frozenset[int]:
@@ -122,8 +136,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a file says. axes: the settings that its `runs` vary or name, in the file's order; paper, paper_detection:
-    the paper's accuracies, and who it excluded under FedLAW (its Table 7)."""
+    """What a file says.
+
+    Attributes:
+        axes: The settings that its `runs` vary or name, in the file's order.
+        paper: The file of the paper's accuracies.
+        paper_detection: The file of whom the paper excluded under FedLAW (its Table 7).
+    """
 
     name: str
     about: str
@@ -142,12 +161,18 @@ class Experiment:
 
     @classmethod
     def read(cls, path: Path, where: Mapping[str, Any]) -> "Experiment":
-        """Reads the file and checks every run in it with the settings of this machine, `where`.
+        """Reads the file and checks every run in it.
 
         Settings of `runs` go before a method's, a method's before `settings`. A value "=name" is the value of the
         setting of that name; in `settings` and methods {name: {value: ...}} is what stands beside that setting's
-        value. Settings may have the names of the release before; a warning says so. Raises DocumentError, a sentence
-        for each thing that is wrong, with its line.
+        value. Settings may have the names of the release before; a warning says so.
+
+        Args:
+            path: The file.
+            where: The settings of this machine.
+
+        Raises:
+            DocumentError: With a sentence for each thing that is wrong, with its line.
         """
         document = Document.read(path)
         file = _with_current_names(document.check(_File), document)
@@ -293,7 +318,8 @@ def _said(name: str) -> str:
 def _resolved(values: Mapping[str, Value | ByAnother]) -> dict[str, Value]:
     """Every "=name" and {name: {value: ...}} replaced by what it stands for; left out where no value matches.
 
-    Raises ValueError where the setting it names has no value of its own.
+    Raises:
+        InputError: If the setting it names has no value of its own.
     """
     own = {name: value for name, value in values.items() if not isinstance(value, dict) and _other(value) is None}
     found = dict[str, Value]()

@@ -15,12 +15,20 @@ DETECTION = ("precision", "recall", "f1", "detection_accuracy")
 
 @dataclass(frozen=True)
 class Cell:
-    """One method under one choice of every axis. Accuracies in per cent; deviation over seeds (n - 1), None for one.
+    """One method under one choice of every axis.
 
-    paper, paper_deviation: the paper's value; None where it has none. detection: mean of each of DETECTION, empty for a
-    rule without weights and for FedAvg, which excludes nobody; paper_detection: the paper's, of FedLAW alone. stuck: in
-    how many runs no round moved the model; held: the most rounds of a run in which it stayed where it was. A method's
-    name up to a comma is the paper's: "CClip, tau 0.1" stands beside its CClip.
+    A method's name up to a comma is the paper's: "CClip, tau 0.1" stands beside its CClip.
+
+    Attributes:
+        accuracy: The mean over seeds, in per cent.
+        deviation: The standard deviation over seeds (n - 1), in points; None for one seed.
+        paper: The paper's value, in per cent; None where it has none.
+        paper_deviation: The paper's deviation; None where it has none.
+        detection: The mean of each of DETECTION. Empty for a rule without weights and for FedAvg, which excludes
+            nobody.
+        paper_detection: The paper's mean of each of DETECTION, of FedLAW alone.
+        stuck: In how many runs no round moved the model.
+        held: The most rounds of a run in which the model stayed where it was.
     """
 
     method: str

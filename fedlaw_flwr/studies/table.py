@@ -76,7 +76,12 @@ def recorded(settings: str) -> str:
 def read_rows(path: Path, fields: Sequence[str] = FIELDS) -> list[Row]:
     """The rows of a results file; none if it does not exist. A last line that was cut short is left out.
 
-    Raises TableError for a file with other columns, or with rows that are not whole.
+    Args:
+        path: The results file.
+        fields: The columns that it must have.
+
+    Raises:
+        TableError: For a file with other columns, or with rows that are not whole.
     """
     if not path.exists():
         return []
@@ -146,7 +151,12 @@ class Table:
 def opened(path: Path, fields: Sequence[str] = FIELDS) -> Iterator[Table]:
     """The table of this file, for this process alone; a line that a kill cut short is cut off.
 
-    Raises TableError where another process has it open, or for a file with other columns.
+    Args:
+        path: The results file, made if it does not exist.
+        fields: The columns that it must have.
+
+    Raises:
+        TableError: If another process has the file open, or for a file with other columns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as lock:

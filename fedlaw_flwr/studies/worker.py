@@ -30,11 +30,17 @@ class Place:
 
 
 def work(planned: PlannedRun, place: Place, pipe: Connection) -> None:
-    """Does the run; sends {"round", "peak"} after every round, then {"row"}, or {"error"} for what is no result.
+    """Does a run and tells of it.
 
     One torch thread: several runs at a time fill the cores better, and sums do not depend on how many there are. A
     run in which no round moved the model is a result, its row says why; one in which an honest silo failed is none. If
     nobody reads the pipe any more, the run ends at its next round. The traceback of an error is in the run folder.
+
+    Args:
+        planned: The run.
+        place: Where it is done and what it leaves.
+        pipe: Gets {"round", "peak"} after every round (peak: the most bytes held so far), then {"row"}, or {"error"}
+            for what is no result.
     """
     folder = unused(place.runs / planned.name)  # what a killed run left is kept
     try:
@@ -113,7 +119,11 @@ def columns_of(found: Verdict) -> dict[str, Any]:
 
 
 def _no_silo_failed(run: Run) -> None:
-    """Raises RuntimeError if an honest silo's app raised: the run went on without it, and its figures are no result."""
+    """Looks whether an honest silo's app raised: the run went on without it, and its figures are no result.
+
+    Raises:
+        RuntimeError: If one did.
+    """
     for event in run.missing:
         if isinstance(event, NoReply) and event.silo not in run.attackers and event.reason.startswith("error "):
             raise RuntimeError(f"{event.silo} failed in round {event.round}: {event.reason}")
@@ -139,9 +149,11 @@ def _made_by(device: str) -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit checked out in this folder, after a space; with a + if Python files or pyproject.toml changed.
+    """The commit checked out in this folder.
 
-    Empty where it is no checkout. Results that a grid adds while it runs are no change.
+    Returns:
+        The short hash after a space, with a + if Python files or pyproject.toml changed; results that a grid adds while
+        it runs are no change. Empty where the folder is no checkout.
     """
     head = _git(folder, "rev-parse", "--short", "HEAD")
     if head is None or head.returncode:

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One line of the registry: what it is, its labels, the function that makes it, whether inputs are images, and
-    whether its net is the CNN or a perceptron."""
+    """One line of the registry.
+
+    Attributes:
+        summary: What the task is, in one line.
+        num_labels: How many labels it has.
+        where: The function that makes it, as "module:function" in this package.
+        is_image: Whether its inputs are images. Default: True.
+        is_cnn: Whether its net is the CNN, not a perceptron. Default: False.
+    """
 
     summary: str
     num_labels: int
@@ -34,7 +41,11 @@ class TaskEntry:
         return self.where.startswith("vision:")
 
     def check_widths(self, widths: tuple[int, ...]) -> None:
-        """Raises ValueError for widths its net cannot have."""
+        """Refuses widths that its net cannot have.
+
+        Raises:
+            ValueError: For the CNN, unless there are three widths, each a multiple of 8.
+        """
         if self.is_cnn and widths and (len(widths) != 3 or any(width % 8 for width in widths)):
             raise InputError(
                 f"widths={','.join(map(str, widths))!r}: the CNN has three convolutions, each a multiple of the 8 "
@@ -64,11 +75,20 @@ TASKS = {
 # Two: a run and the one beside it. CIFAR's examples take 740 MB, MNIST's 220.
 @lru_cache(maxsize=2)
 def load_task(name: str, partition: "Partition", seed: int, choice: Choice = AS_IT_COMES) -> "Task":
-    """The task of this name over these silos. Cached: it is a pure function of its arguments, so a process that
-    serves many silos loads and deals the examples once. The tensors it hands out must not be changed.
+    """The task of this name over these silos. The tensors it hands out must not be changed.
 
-    Raises ValueError for an unknown name or for widths its net cannot have. Files are read when examples are first
-    asked for, and raise then FileNotFoundError, naming `data-dir`, if they are missing.
+    Cached: it is a pure function of its arguments, so a process that serves many silos loads and deals the examples
+    once. Files are read when examples are first asked for.
+
+    Args:
+        name: A key of TASKS.
+        partition: How examples are dealt to the silos.
+        seed: Decides the split of the examples.
+        choice: What else a researcher chose. Default: nothing.
+
+    Raises:
+        ValueError: For an unknown name or for widths its net cannot have.
+        FileNotFoundError: Later, when examples are first asked for, if files are missing; the message names `data-dir`.
     """
     if name not in TASKS:
         raise InputError(f"task={name!r}: allowed are {', '.join(TASKS)}")

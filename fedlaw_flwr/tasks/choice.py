@@ -11,9 +11,15 @@ INPUTS = ("standardised", "unit", "centred")
 
 @dataclass(frozen=True)
 class Choice:
-    """data_dir, download: where torchvision's files lie, and whether it may fetch them. train_examples: how many of the
-    training split are dealt, 0 for all. inputs: one of INPUTS. widths: of a perceptron's hidden layers or of the CNN's
-    three convolutions; empty for the task's own."""
+    """What a researcher chose about a pooled task.
+
+    Attributes:
+        data_dir: Where torchvision's files lie.
+        download: Whether torchvision may fetch them.
+        train_examples: How many of the training split are dealt, 0 for all.
+        inputs: How inputs are scaled, one of INPUTS.
+        widths: Of a perceptron's hidden layers or of the CNN's three convolutions; empty for the task's own.
+    """
 
     data_dir: str = ""
     download: bool = False
@@ -27,7 +33,11 @@ AS_IT_COMES = Choice()
 
 
 def widths_of(text: str) -> tuple[int, ...]:
-    """The widths in a text such as "200,100"; raises ValueError for anything but whole numbers from 1 up."""
+    """The widths in a text such as "200,100"; none in an empty one.
+
+    Raises:
+        ValueError: For anything but whole numbers from 1 up.
+    """
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError("whole numbers from 1 up are expected, with commas between them: 200,100")

@@ -18,8 +18,17 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def label_metrics(outputs: Tensor, targets: Tensor, num_labels: int) -> dict[str, float]:
-    """Accuracy of the logits (m, labels) against targets (m,); with two labels also the area under the ROC curve of the
-    second, where both occur and outputs are finite. Empty for no examples."""
+    """What is reported of the logits against the targets.
+
+    Args:
+        outputs: The logits, (m, labels).
+        targets: The labels, (m,).
+        num_labels: How many labels the task has.
+
+    Returns:
+        `accuracy`; with two labels also `auc`, the area under the ROC curve of the second, where both occur and outputs
+        are finite. Empty for no examples.
+    """
     if len(targets) == 0:
         return {}
     found = {"accuracy": float((outputs.argmax(1) == targets).double().mean())}
@@ -38,14 +47,14 @@ class ClassificationTask:
     """A `SiloTask` over examples in memory.
 
     Attributes:
-        name: the task's name, as silos and server say it.
-        num_labels: how many classes there are.
-        net: makes its model from torch's random state.
-        train: the examples to train on.
-        test: the examples held back.
-        agreed: its description, see `SiloTask.description`.
-        noticed: what looks wrong in the data, in sentences for the silo's own people.
-        alarms: the same without anything of the data but the agreed names: what the federation may be told.
+        name: The task's name, as silos and server say it.
+        num_labels: How many classes there are.
+        net: Makes its model from torch's random state.
+        train: The examples to train on.
+        test: The examples held back.
+        agreed: Its description, see `SiloTask.description`.
+        noticed: What looks wrong in the data, in sentences for the silo's own people.
+        alarms: The same without anything of the data but the agreed names: what the federation may be told.
     """
 
     name: str

@@ -6,7 +6,14 @@ from fedlaw_flwr.core.errors import InputError
 
 
 def device(name: str) -> torch.device:
-    """The torch device of this name; auto is cuda where there is one. Raises ValueError for cuda without one."""
+    """The torch device of this name.
+
+    Args:
+        name: "cpu", "cuda" or "auto", which is cuda where there is one.
+
+    Raises:
+        ValueError: For another name, and for cuda where torch finds none.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"device={name!r}: allowed are auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():

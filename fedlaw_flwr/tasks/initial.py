@@ -16,7 +16,13 @@ _ABOUT = "fedlaw"
 
 @dataclass(frozen=True)
 class Initial:
-    """arrays: the state dict every silo will receive. task, description: what its silos must say they learn."""
+    """The first model, and what must be true of those that receive it.
+
+    Attributes:
+        arrays: The state dict every silo will receive.
+        task: The name of the task that its silos must say they learn.
+        description: What its silos must say of that task, name by name.
+    """
 
     arrays: Mapping[str, NDArray[np.generic]]
     task: str
@@ -26,7 +32,17 @@ class Initial:
 def save_initial(
     path: Path, arrays: Mapping[str, NDArray[np.generic]], task: str, description: Mapping[str, str]
 ) -> None:
-    """Writes the file. Raises FileExistsError rather than overwrite: silos may have agreed on what is there."""
+    """Writes the file.
+
+    Args:
+        path: The safetensors file to make.
+        arrays: The state dict every silo will receive, in its order.
+        task: The name of the task that silos must say they learn.
+        description: What silos must say of that task, name by name.
+
+    Raises:
+        FileExistsError: If the file is there. It is not overwritten: silos may have agreed on what is there.
+    """
     from safetensors.numpy import save
 
     about = json.dumps({"task": task, "description": dict(description), "order": list(arrays)})
@@ -36,7 +52,12 @@ def save_initial(
 
 
 def load_initial(path: Path) -> Initial:
-    """Reads the file; of any safetensors file the arrays, with no description. Raises ValueError with one sentence."""
+    """Reads the file; of any safetensors file the arrays, with no description.
+
+    Raises:
+        ValueError: If it cannot be read, holds a type NumPy has not, or a description that is no mapping of texts. The
+            message is one sentence.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -22,13 +22,28 @@ Pool = tuple[NDArray[Any], NDArray[np.integer]]
 
 
 class PooledTask:
-    """load() gives the pool, inputs (m, ...) and labels (m,), original train and test files together.
+    """A task whose examples lie in one pool, original train and test files together.
 
-    A seeded shuffle splits it: a tenth (rounded down) for validation, as many for test, the rest for training (FedLAW,
-    5.1). Inputs are scaled as choice.inputs says with constants of the training split alone: one pair over all pixels
-    (`per_feature` false), or one for each feature. Those constants know every silo's examples, as a pool does and a
-    real federation must not. choice.train_examples: only so many of the training split, the first of its shuffle, are
-    dealt; 0 or more than there are: all. Raises ValueError for fewer than 10 examples.
+    A seeded shuffle splits the pool: a tenth (rounded down) for validation, as many for test, the rest for training
+    (FedLAW, 5.1). Inputs are scaled as choice.inputs says, with constants of the training split alone. Those constants
+    know every silo's examples, as a pool does and a real federation must not.
+
+    Args:
+        name: The task's name.
+        partition: How the training split is dealt to the silos.
+        seed: Decides the shuffle.
+        choice: How inputs are scaled, and how many of the training split are dealt: the first choice.train_examples of
+            its shuffle; 0 or more than there are: all.
+        load: Gives the pool, inputs (m, ...) and labels (m,).
+        build: Makes the net from torch's random state.
+        num_labels: How many labels there are.
+        input_shape: The shape of one input, without m.
+        is_image: Whether inputs are images.
+        per_feature: Whether each feature has its own pair of scaling constants; if not, there is one pair over all
+            pixels. Default: False.
+
+    Raises:
+        ValueError: For fewer than 10 examples, when examples are first asked for.
     """
 
     def __init__(
@@ -54,7 +69,11 @@ class PooledTask:
         return seeded(self._build, seeding.integer(seed, "model"))
 
     def load_train(self, silo: int) -> Examples:
-        """This silo's part of the training split. Raises ValueError for a silo there is not."""
+        """This silo's part of the training split.
+
+        Raises:
+            ValueError: For a silo there is not.
+        """
         if not 0 <= silo < self._partition.num_silos:
             raise InputError(f"silo {silo}: there are silos 0 to {self._partition.num_silos - 1}")
         train = self._splits[0]

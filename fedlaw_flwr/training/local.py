@@ -18,7 +18,22 @@ EVALUATION_BATCH = 2048
 
 @dataclass(frozen=True)
 class Job:
-    """What one silo is asked for in one exchange, apart from the model: its local round, before it is done."""
+    """What one silo is asked for in one exchange, apart from the model: its local round, before it is done.
+
+    Attributes:
+        silo: The silo's number.
+        examples: What it trains on.
+        poison: The attack that changed the examples, empty for the silo's own as they are.
+        seed: The run's, from which the silo's random streams follow.
+        server_round: The round.
+        exchange: The exchange, 1 or 2.
+        lr: alpha, the step of local training.
+        epochs: Passes over the examples.
+        batch_size: Examples in a batch.
+        loss_at: Where f_i is taken, one of LOSS_AT.
+        wants_update: Whether the update is asked for; if not, the loss alone is.
+        measured: What f_i is taken on, as many as it trains on; None: what it trains on.
+    """
 
     silo: int
     examples: Examples
@@ -49,7 +64,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a local round gave: f_i, and the state dict psi_i where the update was asked for."""
+    """What a local round gave.
+
+    Attributes:
+        loss: f_i.
+        state: The state dict psi_i where the update was asked for, None where it was not.
+    """
 
     loss: float
     state: Mapping[str, Tensor] | None
@@ -65,11 +85,19 @@ def train(
     batch_size: int,
     rng: np.random.Generator,
 ) -> None:
-    """Takes theta to psi_i, in place: `epochs` passes over the examples in a fresh order each, psi <- psi - lr grad.
+    """Takes theta to psi_i, in place: psi <- psi - lr grad, batch after batch.
 
-    Plain mini-batch SGD, no momentum and no decay, so that theta - psi_i = lr g_i (FedLAW, Algorithm 1); the last
-    batch of an epoch is as short as it comes. rng decides the orders; the process's global RNGs are not touched.
-    Runs on the model's device.
+    Plain mini-batch SGD, no momentum and no decay, so that theta - psi_i = lr g_i (FedLAW, Algorithm 1). The last batch
+    of an epoch is as short as it comes. The process's global RNGs are not touched.
+
+    Args:
+        model: The net with theta in it; training runs on its device.
+        task: Whose loss is minimised.
+        examples: What is trained on.
+        lr: alpha, the step.
+        epochs: Passes over the examples, each in a fresh order.
+        batch_size: Examples in a batch.
+        rng: Decides the orders.
     """
     device = next(model.parameters()).device
     inputs, targets = examples.inputs.to(device), examples.targets.to(device)
@@ -109,8 +137,15 @@ def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     """One exchange on a silo: trains the received model in place; f_i is taken where the job's `loss_at` says.
 
     Where only the loss is wanted and it is taken at the received model, nothing is trained. What a net draws on the CPU
-    from torch's generator (dropout) is the job's own stream, and the process's is left as it was. Raises ValueError for
-    an unknown loss_at.
+    from torch's generator (dropout) is the job's own stream, and the process's is left as it was.
+
+    Args:
+        model: The net with the received model in it.
+        task: The task whose loss is taken.
+        job: What is asked of the silo.
+
+    Raises:
+        ValueError: For an unknown loss_at.
     """
     if job.loss_at not in LOSS_AT:
         raise InputError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")

@@ -24,8 +24,8 @@ class SimulatedSilos:
     """All silos of one run; see `fedlaw_flwr.engines.batched.Silos`.
 
     Each silo's examples, own and poisoned, are kept on the device once they were used: a second copy of the training
-    split in memory, for a fifth of the time of an exchange. What colluders
-    know of one another is made once in an exchange and kept until the next.
+    split in memory, for a fifth of the time of an exchange. What colluders know of one another is made once in an
+    exchange and kept until the next.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -32,6 +32,14 @@ def honest_coalition(message: Message, context: Context, members: tuple[int, ...
     of all, exactly as `respond` does, and the others read what it wrote. Of a message that asks for the loss alone
     only losses are computed. The result is a function of the run's settings and the message, not of who computed it:
     the files' names hold a digest of both, so that a leftover of another run is never read. Needs POSIX file locks.
+
+    Args:
+        message: What the server sent to the colluder that asks.
+        context: The context of that colluder.
+        members: The silos whose honest replies are wanted, in the order of the coalition's rows.
+
+    Raises:
+        PermissionError: If the folder for these files belongs to another user.
     """
     settings = settings_of(context)
     asked, received = Asked.of(message, settings), received_arrays(message)
@@ -54,7 +62,14 @@ def honest_coalition(message: Message, context: Context, members: tuple[int, ...
 def coalition_of(
     theta: Model, lr: float, losses: Sequence[float], trained: Sequence[NDArray[np.floating] | None]
 ) -> Coalition:
-    """What members know who received theta and trained these parameters (d,), or no update (None): g in float64."""
+    """What members know together: the honest update of each, g in float64, and its loss.
+
+    Args:
+        theta: The model they received.
+        lr: alpha, the step of their training.
+        losses: The honest loss of each member, (m,).
+        trained: The parameters that each member trained, (d,), or None for no update.
+    """
     updates = np.empty((len(trained), theta.layout.num_parameters if any(row is not None for row in trained) else 0))
     start = theta.parameters.astype(np.float64)
     for update, row in zip(updates, trained, strict=True):

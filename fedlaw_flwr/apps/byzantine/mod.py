@@ -80,6 +80,13 @@ def forged(
 
     A silent attacker's reply is an error, the one way a ClientApp has of giving no answer: to the strategy an error
     and no reply are the same silence, and the run need not wait for its timeout.
+
+    Args:
+        message: What the server sent.
+        context: The context of the silo.
+        reply: What its training gave; it is changed in place.
+        attack: What the silo runs.
+        coalition: Gives what its colluders know; called by attacks that collude only.
     """
     if attack.forge is None:
         return reply

@@ -14,10 +14,17 @@ Hashes = NDArray[np.uint64]
 
 
 def windows(values: NDArray[np.generic], length: int) -> Hashes:
-    """A 64-bit hash of every run of `length` values of (..., n): (..., n - length + 1), none where n < length.
+    """A 64-bit hash of every run of `length` values.
 
-    sum_k mix(x[i + k]) B^k modulo 2^64 (Karp and Rabin 1987), values taken as float32, -0 as 0. Equal runs have equal
-    hashes wherever they stand.
+    The hash of the run at i is sum_k mix(x[i + k]) B^k modulo 2^64 (Karp and Rabin 1987), with the values taken as
+    float32 and -0 as 0. Equal runs have equal hashes wherever they stand.
+
+    Args:
+        values: The values (..., n).
+        length: How many values are in a run.
+
+    Returns:
+        The hashes (..., n - length + 1); none where n < length.
     """
     n = values.shape[-1]
     if n < length:
@@ -29,10 +36,16 @@ def windows(values: NDArray[np.generic], length: int) -> Hashes:
 
 
 def telling(runs: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which runs (k, length) would not stand in an array by chance: (k,).
+    """Which runs would not stand in an array by chance.
 
-    Four different values; or, in 32 and more, eight changes from one value to the next: neither zeros nor a line of an
-    identity matrix or of a causal mask.
+    A run is telling if it has four different values or, in runs of 32 values and more, eight changes from one value to
+    the next. Zeros, a line of an identity matrix and a line of a causal mask have neither.
+
+    Args:
+        runs: The runs (k, length).
+
+    Returns:
+        The mask (k,) of telling runs.
     """
     length = runs.shape[1]
     ordered = np.sort(runs, axis=1)

@@ -29,7 +29,16 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A task and how the federation would train it. What is costly, and the same for all checks, is done once."""
+    """A task and how the federation would train it. What is costly, and the same for all checks, is done once.
+
+    Attributes:
+        task: The task.
+        source: Where the task is loaded from.
+        lr: The step of local training.
+        batch_size: The examples in a batch.
+        epochs: The epochs of local training in an exchange.
+        seed: The seed.
+    """
 
     task: SiloTask
     source: Source
