@@ -1,20 +1,13 @@
 """The settings of who attacks, and how: each defined here, once."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from fedlaw_flwr.attacks import load_attack
 from fedlaw_flwr.core.errors import InputError
-from fedlaw_flwr.core.setting import setting
+from fedlaw_flwr.core.setting import count_or_fraction, setting
 
 MISLABELLED = "mislabelled"
 """What `drills` says of a silo whose records a rehearsal gave wrong classes: known to be faulty, without an attack."""
-
-
-def _count_or_fraction(value: Any) -> Any:
-    if value < 0 or (isinstance(value, float) and not value < 1):
-        raise InputError("a count from 0 up or a fraction in [0, 1) is expected")
-    return value
 
 
 def _drills(value: str) -> str:
@@ -36,7 +29,7 @@ class AttackOptions:
         0.2,
         "how many silos attack, where attack gives no share",
         allowed="a count (4) or a fraction of the silos (0.2)",
-        check=_count_or_fraction,
+        check=count_or_fraction,
     )
     byzantine_chosen: str = setting(
         "groups",

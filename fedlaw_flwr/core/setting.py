@@ -137,6 +137,17 @@ def setting(
     return field(default=default, metadata={_KEY: (help, unit, stated, choices, formerly, tuple(bounds), check)})
 
 
+def count_or_fraction(value: Any) -> Any:
+    """The value, a count of silos (int) or a fraction of them (float).
+
+    Raises:
+        ValueError: For a negative number, or a float of 1 or more.
+    """
+    if value < 0 or (isinstance(value, float) and not value < 1):
+        raise InputError("a count from 0 up or a fraction in [0, 1) is expected")
+    return value
+
+
 def settings_of(owner: type) -> dict[str, Setting]:
     """The settings of a dataclass by Python name, in the order of its fields; other fields are left out."""
     if owner in _KNOWN:

@@ -2,22 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from fedlaw_flwr.core.errors import InputError
-from fedlaw_flwr.core.setting import setting
+from fedlaw_flwr.core.setting import count_or_fraction, setting
 from fedlaw_flwr.protocol.layout import BATCH_NORM
-
-
-def count_or_fraction(value: Any) -> Any:
-    """The value, a count of silos (int) or a fraction of them (float).
-
-    Raises:
-        ValueError: For a negative number, or a float of 1 or more.
-    """
-    if value < 0 or (isinstance(value, float) and not value < 1):
-        raise InputError("a count from 0 up or a fraction in [0, 1) is expected")
-    return value
 
 
 def _pattern(value: str) -> str:
