@@ -89,7 +89,7 @@ def test_another_directorys_packages_of_the_same_names_are_never_run(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('a stranger was imported')\n")
     fedlaw = Path(sys.executable).parent / "fedlaw"
-    arguments = [*(f"{key}={value}" for key, value in SMALL.items()), "byzantine=1", "num-rounds=1"]
+    arguments = [f"{key}={value}" for key, value in (SMALL | {"byzantine": 1, "num-rounds": 1}).items()]
     done = subprocess.run(
         [str(fedlaw), "run", *arguments],
         cwd=tmp_path,
