@@ -17,7 +17,7 @@ from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.core.setting import Setting, check_settings, did_you_mean, setting, settings_of, wrong_values
 from fedlaw_flwr.core.simplex import Simplex, byzantine_count
-from fedlaw_flwr.learners.options import WeightOptions, check_start, check_together
+from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.rules import RULES, RuleOptions, RuleSettings, check
 from fedlaw_flwr.strategy.options import ServerOptions
 from fedlaw_flwr.tasks import OWN, TASKS, load_task
@@ -111,7 +111,6 @@ class Settings(RuleOptions, WeightOptions, ServerOptions, RunOptions, TrainingOp
                     f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
                 )
                 raise InputError(f"s-start={self.s_start}: {allowed}; 0 is off")
-            check_start(self, simplex)
             if self.weight_rounds == 0 and self.refresh_every == 0:
                 raise InputError(
                     'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
