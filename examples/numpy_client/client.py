@@ -52,6 +52,11 @@ def train(message: Message, context: Context) -> Message:
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
     if "lr" not in config:
         raise ValueError("the server's message names no lr")
+    content = RecordDict({"metrics": metrics})
+    if config.get("reply") == "review":  # peer review: the gradient of the class-balanced loss at the model received
+        metrics["balanced-loss"], *gradients = balanced(weight, bias, training)
+        named = zip(("weight", "bias"), gradients, strict=True)
+        content["review"] = ArrayRecord({key: Array(value.astype(received[key].dtype)) for key, value in named})
     lr, size = float(config["lr"]), int(config.get("batch-size", 16))
     rng = np.random.default_rng([int(config.get("server-round", 0)), int(config.get("exchange", 1))])
     for _ in range(int(config.get("local-epochs", 1))):
@@ -60,7 +65,8 @@ def train(message: Message, context: Context) -> Message:
             _, for_weight, for_bias = loss_and_gradients(weight, bias, training.inputs[batch], training.labels[batch])
             weight, bias = weight - lr * for_weight, bias - lr * for_bias
     arrays = {key: Array(value.astype(received[key].dtype)) for key, value in (("weight", weight), ("bias", bias))}
-    return Message(RecordDict({"arrays": ArrayRecord(arrays), "metrics": metrics}), reply_to=message)
+    content["arrays"] = ArrayRecord(arrays)
+    return Message(content, reply_to=message)
 
 
 @app.evaluate()
@@ -115,6 +121,14 @@ def loss_and_gradients(
         p = np.exp(log_p)
     error = p - y
     return float(losses.mean()), error.T @ inputs / len(labels), error.mean(0)
+
+
+def balanced(weight: Matrix, bias: Matrix, records: Records) -> tuple[float, Matrix, Matrix]:
+    """The mean over the classes held of the mean loss in each, and its gradients in W (k, d) and b (k,)."""
+    held = [records.labels == label for label in np.unique(records.labels)]
+    parts = [loss_and_gradients(weight, bias, records.inputs[rows], records.labels[rows]) for rows in held]
+    losses, for_weight, for_bias = zip(*parts, strict=True)
+    return float(np.mean(losses)), np.mean(for_weight, axis=0), np.mean(for_bias, axis=0)
 
 
 def model_in(message: Message, records: Records) -> tuple[Matrix, Matrix, Mapping[str, Matrix]]:

@@ -36,12 +36,16 @@ def train(message: Message, context: Context) -> Message:
     metrics = MetricRecord({"loss": loss_of(model, inputs, labels), "num-examples": len(labels)})
     if config.get("reply") == "loss":
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    received, content = message.content["arrays"], RecordDict({"metrics": metrics})
+    if config.get("reply") == "review":  # peer review: the gradient of the class-balanced loss at the model received
+        metrics["balanced-loss"], gradients = balanced(model, inputs, labels)
+        said = {key: Array(value.astype(received[key].dtype)) for key, value in gradients.items()}
+        content["review"] = ArrayRecord(said)
     for _ in range(int(config.get("local-epochs", 1))):
         model.partial_fit(inputs, labels)
-    received = message.content["arrays"]
     trained = {"weight": model.coef_, "bias": model.intercept_}
-    arrays = ArrayRecord({key: Array(value.astype(received[key].dtype)) for key, value in trained.items()})
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+    content["arrays"] = ArrayRecord({key: Array(value.astype(received[key].dtype)) for key, value in trained.items()})
+    return Message(content, reply_to=message)
 
 
 @app.evaluate()
@@ -103,6 +107,20 @@ def loss_of(model: SGDClassifier, inputs: Matrix, labels: NDArray[np.int64]) -> 
     z = model.decision_function(inputs).reshape(len(labels), -1)
     y = (labels[:, None] == (np.arange(z.shape[1]) if z.shape[1] > 1 else 1)).astype(np.float64)
     return float((np.logaddexp(0, z) - y * z).sum(1).mean())
+
+
+def balanced(model: SGDClassifier, inputs: Matrix, labels: NDArray[np.int64]) -> tuple[float, dict[str, Matrix]]:
+    """The mean over the classes held of `loss_of` in each, and its gradient in the arrays of the model."""
+    losses, for_weight, for_bias = [], [], []
+    for label in np.unique(labels):
+        own = inputs[labels == label]
+        z = model.decision_function(own).reshape(len(own), -1)
+        y = (label == (np.arange(z.shape[1]) if z.shape[1] > 1 else 1)) * np.ones_like(z)
+        error = np.exp(-np.logaddexp(0, -z)) - y  # sigmoid(z) - y, the gradient of the log loss in z
+        losses.append(loss_of(model, own, labels[labels == label]))
+        for_weight.append(error.T @ own / len(own))
+        for_bias.append(error.mean(0))
+    return float(np.mean(losses)), {"weight": np.mean(for_weight, axis=0), "bias": np.mean(for_bias, axis=0)}
 
 
 def shapes_of(d: int, classes: int) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Result
 from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
 from fedlaw_flwr.config.settings import Settings, without_effect
+from fedlaw_flwr.core import seeding
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import labels_without_honest_home
 from fedlaw_flwr.core.setting import settings_of
@@ -29,6 +30,7 @@ from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.tasks.initial import load_initial
 from fedlaw_flwr.training.local import evaluate
+from fedlaw_flwr.training.reviews import review
 
 NOT_OMNISCIENT = (
     "knowledge='omniscient': silos of their own cannot see what others train; use `fedlaw run --engine batched` or "
@@ -98,7 +100,8 @@ def _dealt(settings: Settings) -> _Beginning:
     task = settings.load_task()
     task.load_train(0)  # deals the examples: what cannot be dealt must not become twenty rounds of silence
     arrays = ArrayRecord(task.build_model(settings.seed).state_dict())
-    return _Beginning(arrays, central_evaluation(settings, task), {})
+    more = {"root_review": root_review(settings, task)} if settings.root_data else {}
+    return _Beginning(arrays, central_evaluation(settings, task), more)
 
 
 def _own(settings: Settings) -> _Beginning:
@@ -122,6 +125,34 @@ def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: 
     if kind is RuleStrategy:
         taken |= {"rule": settings.strategy, "rule_settings": settings.rule_settings()}
     return kind(**taken, on_event=on_event, attackers=settings.attack_plan().attackers, **more)
+
+
+def root_review(settings: Settings, task: Task) -> Callable[[ArrayRecord], dict[str, Any]]:
+    """The server's own review, on `root-data` examples drawn from the validation split.
+
+    Args:
+        settings: The run's.
+        task: The task whose examples are here.
+
+    Returns:
+        A function from the model to the gradient of its class-balanced loss, by parameter.
+
+    Raises:
+        InputError: If the validation split has fewer examples.
+    """
+    validation = task.load_validation()
+    if settings.root_data > len(validation):
+        raise InputError(f"root-data={settings.root_data}: the validation split has {len(validation)} examples")
+    order = seeding.generator(settings.seed, "root").permutation(len(validation))[: settings.root_data]
+    inputs, targets = validation.inputs[order], validation.targets[order]
+    model = task.build_model(settings.seed).to(device(settings.device))
+
+    def reviewed(arrays: ArrayRecord) -> dict[str, Any]:
+        model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
+        found = review(model, task.loss, inputs, targets)
+        return {key: value.cpu().numpy() for key, value in found.gradient.items()}
+
+    return reviewed
 
 
 def central_evaluation(settings: Settings, task: Task) -> EvaluateModel:

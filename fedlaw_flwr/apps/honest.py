@@ -8,6 +8,7 @@ from flwr.clientapp import ClientApp
 
 from fedlaw_flwr.apps.wire import Asked, received_arrays
 from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
 from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training.local import Job, Trained, evaluate, local_round
@@ -45,7 +46,8 @@ def respond(
     """The reply of one exchange: psi_i and f_i, or f_i alone where the server asks no more.
 
     Of the message's config, `lr`, `local-epochs` and `batch-size` override the settings; `server-round` and
-    `exchange` name the random stream of the batches; `reply` is "update" (also if absent) or "loss".
+    `exchange` name the random stream of the batches; `reply` is "update" (also if absent), "loss", or "review": the
+    update, and beside it the review of the received model and its class-balanced loss.
 
     Args:
         message: What the server sent.
@@ -93,20 +95,26 @@ def job_of(
         loss_at=settings.loss_at,
         wants_update=asked.wants_update,
         measured=measured,
+        wants_review=asked.wants_review,
+        review_by=settings.review_by,
     )
 
 
 def answer(message: Message, job: Job, trained: Trained) -> Message:
     """The reply once the job is done."""
+    metrics = MetricRecord({"loss": trained.loss, "num-examples": len(job.examples)})
     content = RecordDict(
         {
-            "metrics": MetricRecord({"loss": trained.loss, "num-examples": len(job.examples)}),
+            "metrics": metrics,
             "silo": ConfigRecord({"partition-id": job.silo}),
         }
     )
     if job.wants_update:
         assert trained.state is not None
         content["arrays"] = ArrayRecord({key: value.cpu() for key, value in trained.state.items()})
+    if trained.review is not None:
+        content[REVIEW] = ArrayRecord({key: value.cpu() for key, value in trained.review.gradient.items()})
+        metrics[BALANCED_LOSS] = trained.review.loss
     return Message(content, reply_to=message)
 
 

@@ -6,6 +6,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.protocol.gate import REVIEW
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Asked:
         server_round: The round; 0 where the message does not say.
         exchange: The exchange, 1 or 2; 1 where the message does not say.
         wants_update: Whether the update is asked for; if not, the loss alone is.
+        wants_review: Whether a review of the model is asked for beside the update.
         lr: alpha, the step of local training.
         local_epochs: Passes over the examples.
         batch_size: Examples in a batch.
@@ -24,6 +26,7 @@ class Asked:
     server_round: int
     exchange: int
     wants_update: bool
+    wants_review: bool
     lr: float
     local_epochs: int
     batch_size: int
@@ -47,6 +50,7 @@ class Asked:
             server_round=int(number("server-round", 0)),
             exchange=int(number("exchange", 1)),
             wants_update=config.get("reply", "update") != "loss",
+            wants_review=config.get("reply") == REVIEW,
             lr=float(number("lr", settings.lr)),
             local_epochs=int(number("local-epochs", settings.local_epochs)),
             batch_size=int(number("batch-size", settings.batch_size)),

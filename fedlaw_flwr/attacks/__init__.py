@@ -33,6 +33,10 @@ ATTACKS = (
     "sleeper",
     "dodging",
     "silencing",
+    # against peer review
+    "bad_mouthing",
+    "bad_mouthing_flip",
+    "support_max",
 )
 """The names `attack` allows, beside "none"."""
 

@@ -1,7 +1,7 @@
 """What an attack is: poisoned examples before training, or a forged update and loss after it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,12 @@ class Coalition:
     Attributes:
         updates: (m, d) in units of g; (m, 0) where the server asks for losses alone.
         losses: (m,).
+        reviews: The honest review of each, (m, d); (m, 0) where the server asks for none.
     """
 
     updates: NDArray[np.float64]  # (m, d) in units of g; (m, 0) where the server asks for losses alone
     losses: Vector  # (m,)
+    reviews: NDArray[np.float64] = field(default_factory=lambda: frozen(np.empty((0, 0))))
 
     @cached_property
     def mean(self) -> Vector:
@@ -65,6 +67,23 @@ class Situation:
     coalition: Callable[[], Coalition]  # computed when first called
     global_parameter: str  # the settings of these names: what the attacks send
     lie_over: str
+    review: Vector | None = None  # (d,) its honest review of the model received, where one is asked for
+
+    def honest_mean(self) -> Vector:
+        """What the coalition knows of the honest silos' mean update, (d,).
+
+        With knowledge = "omniscient" it is their mean; else the mean of what the colluders would send honestly.
+        """
+        updates = self.coalition().updates
+        if len(updates) != self.num_silos:
+            return self.coalition().mean
+        mean: Vector = np.delete(updates, list(self.members), axis=0).mean(axis=0)
+        return mean
+
+    def honest_reviews(self) -> Vector:
+        """What the coalition knows of the honest silos' reviews, a row each, as `honest_mean` knows their updates."""
+        reviews = self.coalition().reviews
+        return reviews if len(reviews) != self.num_silos else np.delete(reviews, list(self.members), axis=0)
 
     def honestly(self) -> "Forgery":
         """What its training gave, unchanged."""
@@ -79,11 +98,13 @@ class Forgery:
         update: (d,), in units of g.
         loss: The loss it reports.
         silent: Whether it gives no answer at all.
+        review: (d,), the review it sends, where one is asked for; None: it sends none.
     """
 
     update: Vector
     loss: float
     silent: bool = False
+    review: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,8 @@ class Attack:
         source: Where the attack is from.
         poison: From the silo's examples, the task and a random stream to the examples it trains on.
         forge: From what the silo knows to what it replies.
+        forge_review: From what the silo knows, and the update it sends, to the review it sends where one is asked for.
+            None: the review is forged as the update is, by `forge` with reviews in place of updates.
         needs_images: Whether it works on images only.
         same_for_all: Whether all who collude send the same vector: `attack-noise` then tells them apart.
     """
@@ -105,8 +128,32 @@ class Attack:
     source: str
     poison: Callable[["Examples", "Task", np.random.Generator], "Examples"] | None = None
     forge: Callable[[Situation], Forgery] | None = None
+    forge_review: Callable[[Situation, Vector], Vector | None] | None = None
     needs_images: bool = False
     same_for_all: bool = False  # whether all who collude send the same vector: `attack-noise` then tells them apart
+
+
+def review_forged(attack: Attack, situation: Situation, update: Vector, rng: np.random.Generator) -> Vector | None:
+    """The review that the silo sends under this attack, (d,); None: it sends none.
+
+    Args:
+        attack: What the silo runs; it has `forge` or `forge_review`.
+        situation: What the silo knows, its honest review included.
+        update: The update it sends.
+        rng: A stream for the review alone.
+    """
+    assert situation.review is not None
+    if attack.forge_review is not None:
+        return attack.forge_review(situation, update)
+    if attack.forge is None:
+        return situation.review
+
+    def reviewers() -> Coalition:
+        known = situation.coalition()
+        return Coalition(known.reviews, known.losses, known.reviews)
+
+    forgery = attack.forge(replace(situation, update=situation.review, coalition=reviewers, rng=rng))
+    return None if forgery.silent else forgery.update
 
 
 def with_noise(forgery: Forgery, share: float, rng: np.random.Generator) -> Forgery:

@@ -51,6 +51,13 @@ class RunOptions:
         least=0,
         unit="rounds",
     )
+    root_data: int = setting(
+        0,
+        "with variant review: so many labelled examples at the server, of the validation split, whose review is then "
+        "the only voice; 0: none",
+        least=0,
+        unit="examples",
+    )
     run_dir: str = setting("", "the run folder; a new one under runs/ if empty")
 
 
@@ -118,6 +125,11 @@ class Settings(RuleOptions, WeightOptions, ServerOptions, RunOptions, TrainingOp
         else:
             check(self.strategy, self.num_silos, self.rule_settings())
         check_together(self)
+        if self.root_data and (self.strategy != "fedlaw" or self.variant != "review" or self.task == OWN):
+            raise InputError(
+                f"root-data={self.root_data}: only strategy='fedlaw' with variant='review' has a review of the "
+                "server's own, and only on a task whose examples are here"
+            )
         if self.quorum > self.num_silos:
             raise InputError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
 

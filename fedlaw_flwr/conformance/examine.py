@@ -38,6 +38,7 @@ CHECKS = (
     ClientCheck(constancy.repeats, needs=("memory",)),
     ClientCheck(reply.exchange_2, needs=_USABLE),
     ClientCheck(reply.loss_only, needs=("exchange_2", *_STEADY)),
+    ClientCheck(reply.review, needs=_USABLE),
     ClientCheck(training.trains, needs=_STEADY),
     ClientCheck(training.weights, needs=_STEADY),
     ClientCheck(training.step, needs=_TRAINED),

@@ -181,8 +181,13 @@ class Probe:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def read(self, answer: Answer, model: Model) -> Reply:
+    def read(self, answer: Answer, model: Model, with_review: bool = False) -> Reply:
         """What the server makes of an answer about this model.
+
+        Args:
+            answer: The answer.
+            model: The model that was sent.
+            with_review: Whether a review was asked for. Default: no.
 
         Raises:
             NoAnswer: Where the client gave no answer.
@@ -192,7 +197,7 @@ class Probe:
         delta = np.empty(model.layout.num_parameters, model.layout.dtype)
         buffers = np.empty(model.layout.num_buffers, model.layout.dtype)
         loss = gate.read_loss(content, self.terms.loss_key, self.terms.loss_floor)
-        gate.read_update(content, model, delta, buffers)
+        gate.read_update(content, model, delta, buffers, with_review)
         wide = delta.astype(np.float64)
         return Reply(wide, model.stepped(wide, buffers), loss)
 

@@ -9,6 +9,7 @@ from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.gate import Rejected
+from fedlaw_flwr.protocol.layout import Model
 
 # What the gate says of a reply's arrays, and what its author can do about it.
 _REMEDIES = (
@@ -134,6 +135,52 @@ def loss_only(probe: Probe) -> Finding:
         )
     sent = any(isinstance(record, ArrayRecord) for record in probe.content(answer).values())
     return ok(f"reply=loss gets the same loss, {'and the arrays, which is right too' if sent else 'without arrays'}")
+
+
+def review(probe: Probe) -> Finding:
+    """Whether a message that asks for a review gets one that passes the gate, and points where the loss rises."""
+    answer = probe.ask(probe.model.arrays(), {"reply": gate.REVIEW})
+    try:
+        content = probe.content(answer)
+        probe.read(answer, probe.model, with_review=True)
+    except (NoAnswer, Rejected) as reason:
+        return wrong(f"reply=review gets no usable reply: {reason}; reply as to reply=update, with or without a review")
+    if gate.REVIEW not in content:
+        return note(
+            "reply=review gets the update without a review: with peer review (variant=review) the silo is judged and "
+            "has no voice"
+        )
+    layout = probe.model.layout
+    row = np.empty(layout.num_parameters)
+    try:
+        norm = gate.read_review(content, layout, row)
+        balanced = gate.read_loss(content, gate.BALANCED_LOSS, probe.terms.loss_floor)
+    except Rejected as reason:
+        return wrong(
+            f"{reason}; reply the gradient of the class-balanced loss in a record 'review', an array for each "
+            f"parameter, and that loss under {gate.BALANCED_LOSS!r}"
+        )
+    if norm > 0:
+        # A step along the gradient must raise the client's own loss at first: compare its loss at two models near by.
+        theta = float(np.linalg.norm(probe.model.parameters.astype(np.float64)))
+        step = row * (1e-3 * max(theta, 1.0) / norm)
+        here, there = probe.model.stepped(-step), probe.model.stepped(step)
+        up, down = (_balanced_loss(probe, model) for model in (here, there))
+        if up is not None and down is not None and up < down:
+            return wrong(
+                f"a step along the review lowers {gate.BALANCED_LOSS!r} ({up:.9g}) and one against it raises it "
+                f"({down:.9g}): reply the gradient itself, not the step that lowers the loss"
+            )
+    return ok(f"reply=review gets a review of {layout.num_parameters} numbers and {gate.BALANCED_LOSS} {balanced:.6g}")
+
+
+def _balanced_loss(probe: Probe, model: Model) -> float | None:
+    """The class-balanced loss that the client reports of this model; None where it reports none."""
+    try:
+        content = probe.content(probe.ask(model.arrays(), {"reply": gate.REVIEW}))
+        return gate.read_loss(content, gate.BALANCED_LOSS, probe.terms.loss_floor)
+    except (NoAnswer, Rejected):
+        return None
 
 
 def _same(one: float, other: float) -> bool:

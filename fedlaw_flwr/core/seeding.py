@@ -18,6 +18,7 @@ _PURPOSES = {
     "rule": 7,
     "coalition": 8,
     "torch": 9,
+    "root": 10,
 }
 
 

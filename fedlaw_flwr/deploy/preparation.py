@@ -36,6 +36,7 @@ message-types: [train, evaluate, query]
 #   clip: 1.0
 #   epsilon: 8.0
 #   delta: 0.00001
+# reviews: true                 # answer a server that asks for reviews (variant=review); read about them there first
 """
 
 

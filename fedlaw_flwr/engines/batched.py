@@ -165,7 +165,7 @@ class _Exchange:
         """What this job gave; None if it was not trained, or without the update that is now wanted."""
         for results in (self.batch, self.kept):
             found = results.get(_key(job))
-            if isinstance(found, Exception) or (found and (found.state is not None or not job.wants_update)):
+            if isinstance(found, Exception) or (found and _answers(found, job)):
                 return found
         return None
 
@@ -174,8 +174,13 @@ class _Exchange:
         found = self.find(job)
         if isinstance(found, Trained) and found is not self.kept.get(_key(job)):
             state = found.state and {key: value.clone() for key, value in found.state.items()}
-            found = self.kept[_key(job)] = Trained(found.loss, state)
+            found = self.kept[_key(job)] = Trained(found.loss, state, found.review)
         return found
+
+
+def _answers(found: Trained, job: Job) -> bool:
+    """Whether this training has all that the job asks for."""
+    return (found.state is not None or not job.wants_update) and (found.review is not None or not job.wants_review)
 
 
 def _alone(model: nn.Module, task: Objective, job: Job) -> Trained | Exception:

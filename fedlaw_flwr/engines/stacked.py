@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedlaw_flwr.tasks.base import Objective
-from fedlaw_flwr.training.local import EVALUATION_BATCH, Job, Trained, mean_loss
+from fedlaw_flwr.training.local import EVALUATION_BATCH, Job, Trained, mean_loss, review_of
 
 Loss = Callable[[Tensor], Tensor]
 """Outputs (k, c, ...) of k silos to the sum of their k losses, a scalar: silo i's gradient of it is its own loss's."""
@@ -77,6 +77,7 @@ def _train_stack(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list
     stacked parameters, and no batch is padded.
     """
     after = jobs[0].loss_at == "trained"
+    reviews = {i: review_of(model, task, job) for i, job in enumerate(jobs) if job.wants_review}
     losses = {} if after else {i: mean_loss(model, task, job.loss_examples) for i, job in enumerate(jobs)}
     states: dict[int, dict[str, Tensor]] = {}
     wanted = [i for i, job in enumerate(jobs) if job.wants_update or after]
@@ -89,7 +90,7 @@ def _train_stack(model: nn.Module, task: Objective, jobs: Sequence[Job]) -> list
         parameters = {key: value.cpu() for key, value in stack.parameters.items()}
         for row, i in enumerate(wanted):
             states[i] = {key: value[row] for key, value in parameters.items()}
-    return [Trained(losses[i], states.get(i)) for i in range(len(jobs))]
+    return [Trained(losses[i], states.get(i), reviews.get(i)) for i in range(len(jobs))]
 
 
 class Stack(Protocol):

@@ -94,6 +94,8 @@ _TYPES = {
     "bool": "true or false",
     "tuple[str, ...]": "list of texts",
     "tuple[float, ...]": "list of numbers",
+    "tuple[float | None, ...]": "list of numbers, null where there is none",
+    "tuple[tuple[float | None, ...], ...]": "list of lists of numbers, null where there is none",
     "tuple[tuple[str, ...], ...]": "list of lists of texts",
     "tuple[ExchangeTotals, ...]": "list of objects",
     "Mapping[str, Any]": "object",

@@ -99,6 +99,22 @@ class NoReply(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoReview(Event):
+    """A silo's reply is usable but its review of the model is not: it is judged like any other, and has no voice.
+
+    Attributes:
+        round: The round, from 1.
+        silo: The silo's name.
+        reason: What is wrong with the review, or that there is none.
+    """
+
+    kind = "no-review"
+    round: int
+    silo: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotAdmitted(Event):
     """A silo that learns something else than was agreed takes no part in the run.
 
@@ -178,6 +194,13 @@ class RoundEnded(Event):
         alignment: The alignment term of each score, (beta / alpha) <delta_i, z>, (k,).
         scores: The score h of each, (k,).
         unscored: The silos that sent an update and did not answer at the trial model: their weight is 0.
+        reviewers: The silos with a valid review; None in a round without reviews.
+        vouching: With peer review: the silos of the set that vouches most for itself.
+        support: By how much the update of silo i (row) would lower the loss of reviewer j (column), to first order, as
+            a cosine, (m, m), rounded to four digits; None on the diagonal and where j sent no valid review. Written for
+            at most 200 silos.
+        approval: The mean support of each silo by the vouching set, over the rounds so far, (m,).
+        balanced_losses: The class-balanced loss of each silo as reported, (m,); None where there is none.
     """
 
     kind = "round"
@@ -203,6 +226,11 @@ class RoundEnded(Event):
     alignment: tuple[float, ...] | None = None
     scores: tuple[float, ...] | None = None
     unscored: tuple[str, ...] | None = None
+    reviewers: tuple[str, ...] | None = None
+    vouching: tuple[str, ...] | None = None
+    support: tuple[tuple[float | None, ...], ...] | None = None
+    approval: tuple[float, ...] | None = None
+    balanced_losses: tuple[float | None, ...] | None = None
 
     @property
     def weight_of(self) -> dict[str, float]:
@@ -261,6 +289,7 @@ KINDS: dict[str, type[Event]] = {
         Warned,
         ReplyRejected,
         NoReply,
+        NoReview,
         NotAdmitted,
         TaskNotStated,
         RoundEnded,

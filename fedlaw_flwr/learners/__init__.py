@@ -15,6 +15,8 @@ LEARNERS = (
     # the paper's
     "fedlaw",
     "bsum",
+    # where silos review one another's updates
+    "review",
     # studied in docs/research/defences.md
     "momentum",
     "stable",

@@ -67,6 +67,56 @@ class Score:
         """Called where weights are learned anew, from equal ones."""
 
 
+@dataclass(frozen=True)
+class PeerEvidence:
+    """What one weight round of peer review says of the m silos with a usable update.
+
+    Attributes:
+        silos: Who they are, m keys.
+        support: M, (m, m): by how much the update of silo i (row) would lower the loss of reviewer j (column), to first
+            order, as a cosine; NaN on the diagonal and in the column of a silo without a valid review.
+        root: The same by the server's own review, (m,); None where the server has no examples.
+        losses: f, the class-balanced losses at the model sent out, (m,); NaN where none was reported.
+        excess: e, by how far the norm exceeds the clip threshold: log(|delta_i| / 1.5 C), cut to 0 to 3, (m,).
+        trusted: The reviewers whose voice the operator vouches for, (m,).
+        simplex: The weights that FedLAW allows over these silos; b' and s are read from it.
+    """
+
+    silos: Sequence[Hashable]
+    support: Vector
+    root: Vector | None
+    losses: Vector
+    excess: Vector
+    trusted: Mask
+    simplex: Simplex
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What peer review concludes.
+
+    Attributes:
+        weights: The weights, (m,), sum 1.
+        vouching: The rows of S, the set that vouches most for itself.
+        approval: mean_{j in S} of the mean support of silo i by reviewer j, (m,).
+    """
+
+    weights: Vector
+    vouching: Rows
+    approval: Vector
+
+
+class Judge:
+    """Concludes from one weight round of peer review, and the rounds before, who carries weight."""
+
+    def __call__(self, evidence: PeerEvidence) -> Judgement:
+        """The judgement of this round; what the round says is added to what earlier rounds said."""
+        raise TypeError(f"{type(self).__name__} must define __call__(evidence)")
+
+    def forget(self) -> None:
+        """Called where weights are learned anew."""
+
+
 Clip = Callable[[Vector, int, float, Mask], float | None]
 """(norms (m,), b', alpha, who is honest (m,)) -> the longest an update may be; None: updates are not clipped."""
 
@@ -101,6 +151,9 @@ class Pieces:
         align: How far each update points along z.
         score: The scores of a weight round.
         select: The weights that follow from the scores.
+        judge: Learns the weights from what silos say of one another's updates, in exchange 1. Where it is given there
+            is no exchange 2, and `filter_losses`, `align`, `score` and `select` are not used. None: there are no
+            reviews.
     """
 
     clip: Clip
@@ -112,6 +165,7 @@ class Pieces:
     score: Score
     select: Select
     forget_on_conflict: bool = False
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,38 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, scale
+from fedlaw_flwr.core.blocks import Floats, Vector, inner_products, scale
+from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.simplex import Simplex, default_cap
+from fedlaw_flwr.core.support import support
 from fedlaw_flwr.learners import load_learner
-from fedlaw_flwr.learners.interface import Evidence, Mask, Pieces, Rows
+from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions, check_start
+
+_LONG = 1.5
+"""A norm up to so many times the clip threshold is no evidence against a silo."""
+_LARGEST_EXCESS = 3.0
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """What the m silos of exchange 1 say of one another's updates, in a round in which reviews were asked for.
+
+    Attributes:
+        gradients: r_j, the gradient of each silo's class-balanced loss at the model sent out, (m, d), up to a factor.
+        norms: The l2 norm of each row, (m,); NaN for a silo without a valid review.
+        losses: The class-balanced losses, (m,); NaN where none was reported.
+        trusted: The reviewers whose voice the operator vouches for, (m,).
+        root: The gradient of the server's own class-balanced loss, (d,); None where it has no examples.
+    """
+
+    gradients: Floats
+    norms: Vector
+    losses: Vector
+    trusted: Mask
+    root: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Updates:
         asked: How many silos were asked.
         rejected: How many replies the gate rejected.
         honest: Who is honest, (m,): known in an experiment only, for `clip="oracle"`.
+        reviews: Where reviews were asked for, what came. Default: None.
     """
 
     silos: Sequence[Hashable]
@@ -38,6 +64,7 @@ class Updates:
     asked: int
     rejected: int
     honest: Mask
+    reviews: Reviews | None = None
 
 
 @dataclass
@@ -57,6 +84,11 @@ class Account:
         alignment: The alignment term of each score, (beta / alpha) <delta_i, z>, (k,).
         scores: h, (k,).
         unscored: The rows that sent an update and were not scored.
+        reviewers: The rows of the silos with a valid review; None in a round without reviews.
+        vouching: The rows of the set that vouches most for itself.
+        support: This round's M, (m, m), as in `PeerEvidence`.
+        approval: The mean support of each silo by that set, over the rounds so far, (m,).
+        balanced_losses: The class-balanced losses as reported, (m,).
         weights: The weights of the step, (m,).
     """
 
@@ -72,6 +104,11 @@ class Account:
     alignment: Vector | None = None
     scores: Vector | None = None
     unscored: Rows | None = None
+    reviewers: Rows | None = None
+    vouching: Rows | None = None
+    support: Vector | None = None
+    approval: Vector | None = None
+    balanced_losses: Vector | None = None
     weights: Vector | None = None
 
 
@@ -137,6 +174,10 @@ class WeightLearning:
         self._schedule = options.schedule()
         self.pieces: Pieces = load_learner(options.variant).build(options)
 
+    def asks_for_reviews(self, round_number: int) -> bool:
+        """Whether exchange 1 of this round asks every silo for its review."""
+        return self.pieces.judge is not None and self.pieces.standing.learns(round_number)
+
     def open(self, round_number: int, first: Updates) -> Trial | Step | Skip:
         """Clips the updates and says what follows: a trial, a step with frozen weights, or a skipped round."""
         m = len(first.silos)
@@ -165,6 +206,11 @@ class WeightLearning:
             if not conflicts.size:
                 return _step(w, account)
             account.phase, account.conflicts = "learning", conflicts
+            if self.pieces.judge is not None:  # this round asked for no reviews
+                self._relearn()
+                return Skip("silos with weight point against the step; reviews are asked for again", account)
+        if self.pieces.judge is not None:
+            return self._judged(self.pieces.judge, first, present, account, round_number)
         largest = float(first.norms.max(initial=0.0))
         direction = Direction(first.updates.shape[1], clip, largest)
         return Trial(w, direction, np.full(m, np.nan), account, first, federation, units, round_number)
@@ -201,6 +247,39 @@ class WeightLearning:
         w = np.zeros(len(first.silos))
         w[scored] = learned
         return _step(w, account)
+
+    def _judged(
+        self, judge: Judge, first: Updates, present: Simplex, account: Account, round_number: int
+    ) -> Step | Skip:
+        """Learns the weights from the reviews, or keeps the model where too few came.
+
+        A silo that withholds its review lowers no b': with fewer than m - b' valid reviews nothing is learned.
+        """
+        m, reviews = len(first.silos), first.reviews
+        valid = 0 if reviews is None else int(np.isfinite(reviews.norms).sum())
+        believed = reviews is not None and (reviews.root is not None or bool(reviews.trusted.any()))
+        if reviews is None or (valid < m - present.b and not believed):
+            return Skip(
+                f"{valid} of {m} silos sent a valid review and {m - present.b} are needed (m - b', which no missing "
+                "review lowers)",
+                account,
+            )
+        norms = first.norms if account.clip is None else np.minimum(first.norms, account.clip * self._alpha)
+        evidence = PeerEvidence(
+            silos=first.silos,
+            support=support(first.updates, reviews.gradients, norms, reviews.norms),
+            root=None if reviews.root is None else _cosines(first.updates, reviews.root, norms),
+            losses=reviews.losses,
+            excess=_excess(first.norms, clip_threshold(first.norms, present.b)),
+            trusted=reviews.trusted,
+            simplex=present,
+        )
+        judgement = judge(evidence)
+        account.reviewers = np.flatnonzero(np.isfinite(reviews.norms))
+        account.vouching, account.support = judgement.vouching, evidence.support
+        account.approval, account.balanced_losses = judgement.approval, reviews.losses
+        self.pieces.standing.learn(first.silos, judgement.weights, round_number)
+        return _step(judgement.weights, account)
 
     def _evidence(self, trial: Trial, scored: Rows, units: Rows, z: Vector, simplex: Simplex) -> tuple[Evidence, Mask]:
         """What the trial says of the silos scored, and whose loss the filter changed."""
@@ -254,6 +333,8 @@ class WeightLearning:
     def _relearn(self) -> None:
         self.pieces.standing.relearn()
         self.pieces.score.forget()
+        if self.pieces.judge is not None:
+            self.pieces.judge.forget()
 
     def _forfeit(self, first: Updates, scored: Rows) -> Rows:
         """Takes the weight of silos that answered exchange 1 and not exchange 2; returns their rows."""
@@ -278,6 +359,20 @@ class WeightLearning:
     def _too_few(self, present: int, identified: int, which: str = "") -> str:
         needed = max(2 * max(0, self.simplex.b - identified) + 2, self._quorum)
         return f"{present} silos gave {which}usable replies and {needed} are needed (2b+2, quorum {self._quorum})"
+
+
+def _excess(norms: Vector, threshold: float) -> Vector:
+    """e_i = min(3, max(0, log(|delta_i| / 1.5 C))), (m,); 3 for any norm where C is 0."""
+    if threshold <= 0:
+        return np.where(norms > 0, _LARGEST_EXCESS, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.clip(np.log(norms / (_LONG * threshold)), 0.0, _LARGEST_EXCESS)
+
+
+def _cosines(updates: Floats, direction: Vector, norms: Vector) -> Vector:
+    """The cosine of each update with the direction, (m,); 0 where either norm is 0."""
+    scale = norms * float(np.linalg.norm(direction))
+    return np.divide(inner_products(updates, direction), scale, out=np.zeros(norms.size), where=scale > 0)
 
 
 def _step(w: Vector, account: Account) -> Step:

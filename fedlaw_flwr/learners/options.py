@@ -19,6 +19,17 @@ def _clip(value: Any) -> Any:
     return value
 
 
+REVIEW_PARTS = ("rank", "set", "evidence", "loss", "norm", "mean", "trim")
+"""The parts of peer review that an ablation may leave out."""
+
+
+def _without(value: str) -> str:
+    for part in value.split(",") if value else []:
+        if part not in REVIEW_PARTS:
+            raise InputError(f"{part!r} is not one of {', '.join(REVIEW_PARTS)}")
+    return value
+
+
 def _loss_floor(value: Any) -> Any:
     if value is None:
         return "none"
@@ -103,6 +114,19 @@ class WeightOptions:
         formerly="thrift",
     )
 
+    trusted: str = setting(
+        "",
+        "with variant review: registered names of silos that the operator vouches for; theirs are then the only voices "
+        "that count",
+        allowed="bonn,aachen",
+    )
+    review_without: str = setting(
+        "",
+        "with variant review, for ablations: parts to leave out (rank, set, evidence, loss, norm, mean, trim)",
+        allowed="rank,mean",
+        check=_without,
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
         check_together(self)
@@ -128,6 +152,15 @@ def check_together(options: WeightOptions) -> None:
         raise InputError(
             f"score_decay={options.score_decay}: variant='bsum' goes by the losses of one round alone; leave "
             "score_decay at 0"
+        )
+    if options.variant == "review" and (options.score_decay or options.cluster_distance or options.s_start):
+        raise InputError(
+            f"score_decay={options.score_decay}, cluster_distance={options.cluster_distance}, "
+            f"s_start={options.s_start}: variant='review' has none of these; leave them at 0"
+        )
+    if options.variant != "review" and (options.trusted or options.review_without):
+        raise InputError(
+            f"trusted={options.trusted!r}, review_without={options.review_without!r}: only variant='review' reads them"
         )
 
 

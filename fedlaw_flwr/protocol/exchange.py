@@ -30,7 +30,8 @@ class Ask:
 
     Attributes:
         silo: The silo.
-        reply: "update": its update and its loss; "loss": its loss alone. Default: "update".
+        reply: "update": its update and its loss; "loss": its loss alone; "review": its update, its loss, and its review
+            of the model sent out. Default: "update".
     """
 
     silo: Silo

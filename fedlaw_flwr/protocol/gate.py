@@ -13,6 +13,10 @@ from fedlaw_flwr.core import blocks
 from fedlaw_flwr.protocol.layout import Layout, Model, Slot
 from fedlaw_flwr.protocol.text import single_line
 
+REVIEW = "review"
+"""The name of a reply's record with its review, beside the trained weights."""
+BALANCED_LOSS = "balanced-loss"
+"""Under which a reply with a review has its class-balanced loss."""
 NUM_EXAMPLES = "num-examples"
 """Under which a reply's metrics have the number of examples that a silo claims, as Flower's own strategies read it."""
 
@@ -133,8 +137,58 @@ def read_claim(content: RecordDict) -> int | None:
     return None
 
 
+def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floating]) -> float:
+    """Writes the review r, the gradient of the silo's class-balanced loss at the model sent out, into `gradient`.
+
+    The record `review` has an array for every parameter, in its shape and dtype. Arrays of buffers and of what is fixed
+    may be there and are not read. The row gets r / max |r_k|, which no smaller dtype can overflow; support and ranks do
+    not depend on its length.
+
+    Args:
+        content: The reply.
+        layout: The layout of the model that was sent out.
+        gradient: The row that r / max |r_k| is written to, (d,).
+
+    Returns:
+        The l2 norm of the row; 0 for a gradient of 0.
+
+    Raises:
+        Rejected: If there is no such record, if its keys, shapes, dtypes or sizes are not those of the parameters, or
+            if a value is not finite. The row may then hold anything.
+    """
+    arrays = content.get(REVIEW)
+    if not isinstance(arrays, ArrayRecord):
+        raise Rejected("it sends no review")
+    known = {slot.key for slot in layout.slots}
+    needed = {slot.key for slot in layout.slots if slot.kind == "parameter"}
+    if missing := needed - set(arrays):
+        raise Rejected(f"review: array {min(missing)!r} is missing ({len(missing)} of {len(needed)} are)")
+    if extra := set(arrays) - known:
+        raise Rejected(f"review: array {min(extra)[:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
+    parts, largest = [], 0.0
+    for slot in layout.slots:
+        if slot.kind != "parameter":
+            continue
+        try:
+            values = slot.reals(_decode(arrays[slot.key], slot))
+        except Rejected as reason:
+            raise Rejected(f"review: {reason}") from None
+        peak = float(np.max(np.abs(values), initial=0.0))
+        if not math.isfinite(peak):
+            raise Rejected(f"review: array {slot.key!r} has a value that is not finite")
+        largest = max(largest, peak)
+        parts.append((slot.where, values))
+    for where, values in parts:
+        gradient[where] = values.astype(np.float64) / largest if largest > 0 else 0.0
+    return blocks.norm(gradient)
+
+
 def read_update(
-    content: RecordDict, model: Model, update: NDArray[np.floating], buffers: NDArray[np.floating] | None = None
+    content: RecordDict,
+    model: Model,
+    update: NDArray[np.floating],
+    buffers: NDArray[np.floating] | None = None,
+    with_review: bool = False,
 ) -> float:
     """Writes delta = theta - psi of the reply's one ArrayRecord into `update`, and its buffers into `buffers`.
 
@@ -143,6 +197,7 @@ def read_update(
         model: The model that was sent out, theta.
         update: The row that delta is written to, (d,).
         buffers: The row that the buffers are written to, (p,); None: they are checked and not kept. Default: None.
+        with_review: Whether a review was asked for, so that an ArrayRecord of that name is not counted. Default: no.
 
     Returns:
         The l2 norm of delta.
@@ -151,7 +206,7 @@ def read_update(
         Rejected: If there is no ArrayRecord or several, or if its keys, shapes, dtypes or sizes are not those of the
             model's layout, or if a parameter, a buffer or the norm is not finite. The rows may then hold anything.
     """
-    arrays = _only(content, ArrayRecord)
+    arrays = _only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
     for slot in model.layout.slots:
         values = _decode(arrays[slot.key], slot)
@@ -175,10 +230,10 @@ def read_update(
     return norm
 
 
-def _only(content: RecordDict, kind: type[_Record]) -> _Record:
+def _only(content: RecordDict, kind: type[_Record], but: str = "") -> _Record:
     # Not `content.array_records`: what it returns refers to itself and to the content, so the reply would stay in
     # memory until the garbage collector comes by, and many replies with it.
-    records = [record for record in content.values() if isinstance(record, kind)]
+    records = [record for name, record in content.items() if isinstance(record, kind) and not (but and name == but)]
     if len(records) != 1:
         raise Rejected(f"{len(records)} {kind.__name__}s where one is expected")
     return records[0]

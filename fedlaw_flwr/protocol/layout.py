@@ -1,6 +1,7 @@
 """How a model's state dict lies in one row of numbers: which key is a parameter, a buffer or fixed, and where."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +136,31 @@ class Layout:
 
     def _reals(self, kind: str) -> int:
         return sum(slot.where.stop - slot.where.start for slot in self.slots if slot.kind == kind)
+
+    def gradient(self, arrays: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
+        """The reals of every parameter's array in one row, (d,).
+
+        Raises:
+            ValueError: Where an array is missing or has another shape.
+        """
+        row = np.empty(self.num_parameters)
+        for slot in self.slots:
+            if slot.kind != "parameter":
+                continue
+            value = arrays.get(slot.key)
+            if value is None or np.shape(value) != slot.shape:
+                raise InputError(
+                    f"the server's own review: array {slot.key!r} of shape {slot.shape} is expected, and it has "
+                    f"{'none' if value is None else np.shape(value)}"
+                )
+            row[slot.where] = slot.reals(np.asarray(value))
+        return row
+
+    def parameter_arrays(self, row: NDArray[np.floating]) -> ArrayRecord:
+        """A row of parameters, (d,), as arrays on the wire, the parameters' keys alone."""
+        return ArrayRecord(
+            {slot.key: Array(slot.array(row[slot.where])) for slot in self.slots if slot.kind == "parameter"}
+        )
 
     def split(self, arrays: ArrayRecord) -> "Model":
         """The model's numbers as rows; the arrays must be those the layout was made from, or of its shape."""

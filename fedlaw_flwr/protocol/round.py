@@ -1,8 +1,8 @@
 """The exchanges of one round: the model out, every reply through the gate, the updates into one matrix, in order."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.blocks import Vector, weighted_sum
-from fedlaw_flwr.events.types import NoReply, OnEvent, ReplyRejected
+from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
@@ -20,6 +20,8 @@ from fedlaw_flwr.protocol.roster import Roster, Silo
 _log = logging.getLogger("flwr")
 
 Mask = NDArray[np.bool_]
+# Ranks tolerate its rounding: docs/research/peer-review.md has the measurement.
+_REVIEW = np.float16
 
 
 class Matrix:
@@ -30,11 +32,13 @@ class Matrix:
     Attributes:
         updates: The updates D, (n, d).
         buffers: The buffers, (n, p).
+        reviews: The reviews, (n, d), in float16; (0, 0) until one is asked for.
     """
 
     def __init__(self) -> None:
         self.updates: NDArray[np.floating] = np.empty((0, 0))
         self.buffers: NDArray[np.floating] = np.empty((0, 0))
+        self.reviews: NDArray[np.floating] = np.empty((0, 0))
 
     def reserve(self, n: int, layout: Layout) -> None:
         """Makes room for n rows of this layout."""
@@ -44,6 +48,16 @@ class Matrix:
             self.updates = np.zeros((n, layout.num_parameters), layout.dtype)
             self.buffers = np.zeros((n, layout.num_buffers), layout.dtype)
 
+    def reserve_reviews(self, layout: Layout) -> None:
+        """Makes room for a review in each row."""
+        if self.reviews.shape != self.updates.shape:
+            self.reviews = np.empty((0, 0))
+            self.reviews = np.zeros((len(self.updates), layout.num_parameters), _REVIEW)
+
+    def release_reviews(self) -> None:
+        """Lets go of the memory for reviews."""
+        self.reviews = np.empty((0, 0))
+
     def arrange(self, order: Sequence[int]) -> None:
         """Brings row order[j] to row j, for every j, in place by swaps: no second matrix."""
         content = list(range(len(self.updates)))  # which row's content lies at a place
@@ -52,7 +66,9 @@ class Matrix:
             there, other = place[row], content[j]
             if there == j:
                 continue
-            for matrix in (self.updates, self.buffers):
+            for matrix in (self.updates, self.buffers, self.reviews):
+                if not len(matrix):
+                    continue
                 spare = matrix[j].copy()
                 matrix[j] = matrix[there]
                 matrix[there] = spare
@@ -101,6 +117,9 @@ class Replies:
         norms: The l2 norms of the updates as they came, (m,).
         sizes: The num-examples claimed, (m,); 0 where they are not read.
         outcome: What became of every silo asked.
+        reviews: Where reviews were asked for, a row of r / max |r_k| for each silo, (m, d); else None.
+        review_norms: The l2 norms of these rows, (m,); NaN for a silo without a valid review.
+        balanced_losses: The class-balanced losses, (m,); NaN where none was reported.
     """
 
     silos: Sequence[Silo]
@@ -110,6 +129,9 @@ class Replies:
     norms: NDArray[np.float64]  # (m,), l2, of the updates as they came
     sizes: NDArray[np.float64]  # (m,), the num-examples claimed, 0 where they are not read
     outcome: Outcome
+    reviews: NDArray[np.floating] | None = None
+    review_norms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    balanced_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def moved(self, model: Model, w: Vector) -> Model:
         """The model after a step with these weights: theta - sum_i w_i delta_i.
@@ -147,28 +169,53 @@ class RoundExchanges:
         self.outcomes: list[Outcome] = []
         self._channel = channel
 
-    def first(self, model: Model) -> None:
-        """Sends the model to everyone online, asks for an update and its loss, and keeps what came in `replies`."""
+    def first(self, model: Model, reviewed: bool = False) -> None:
+        """Sends the model to everyone online, asks for an update and its loss, and keeps what came in `replies`.
+
+        Args:
+            model: The model that is sent out.
+            reviewed: Whether every silo is asked for a review too. A silo whose review is not valid stays in the round,
+                and an event says why it has no voice. Default: no.
+        """
         channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
-        asks = [Ask(silo) for silo in retried(lambda: roster.refresh(channel.grid), channel.timeout)]
+        asks = [
+            Ask(silo, gate.REVIEW if reviewed else "update")
+            for silo in retried(lambda: roster.refresh(channel.grid), channel.timeout)
+        ]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)
+        if reviewed:
+            matrix.reserve_reviews(model.layout)
+        else:
+            matrix.release_reviews()
         rows = {ask.silo.node_id: row for row, ask in enumerate(asks)}
         losses, norms, sizes = np.zeros(len(asks)), np.zeros(len(asks)), np.zeros(len(asks))
+        review_norms, balanced = np.full(len(asks), np.nan), np.full(len(asks), np.nan)
+        unreviewed: dict[Silo, str] = {}
 
         def receive(ask: Ask, content: RecordDict) -> None:
             row = rows[ask.silo.node_id]
             roster.claim(ask.silo.node_id, gate.read_claim(content))  # first: junk too is reported under its name
             losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
             sizes[row] = gate.read_size(content) if channel.sizes else 0.0
-            norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
+            norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row], reviewed)
+            if not reviewed:
+                return
+            try:
+                norm = gate.read_review(content, model.layout, matrix.reviews[row])
+                balanced[row] = gate.read_loss(content, gate.BALANCED_LOSS, channel.loss_floor)
+                review_norms[row] = norm
+            except gate.Rejected as reason:
+                unreviewed[ask.silo] = str(reason)
 
         outcome = self._exchange(1, asks, model, receive)
+        self._tell_unreviewed(unreviewed)
         outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
         order = [rows[silo.node_id] for silo in outcome.answered]
         matrix.arrange(order)
         m = len(order)
         numbers = losses[order], norms[order], sizes[order]
-        self.replies = Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], *numbers, outcome)
+        reviews = (matrix.reviews[:m] if reviewed else None), review_norms[order], balanced[order]
+        self.replies = Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], *numbers, outcome, *reviews)
 
     def second(self, model: Model, asked: Mask, wanted: Mask, receive: Receive) -> Outcome:
         """Sends the trial model to the m silos of exchange 1.
@@ -196,6 +243,12 @@ class RoundExchanges:
 
         asks = [Ask(silo, "update" if asked[row] else "loss") for row, silo in enumerate(self.replies.silos)]
         return self._exchange(2, asks, model, read)
+
+    def _tell_unreviewed(self, reasons: Mapping[Silo, str]) -> None:
+        for silo, reason in reasons.items():
+            name = self._channel.roster.silo(silo.node_id).name
+            self._channel.on_event(NoReview(round=self.server_round, silo=name, reason=reason))
+            _log.warning("round %s: %s has no voice in peer review: %s", self.server_round, name, reason)
 
     def _exchange(
         self, number: int, asks: Sequence[Ask], model: Model, receive: Callable[[Ask, RecordDict], None]

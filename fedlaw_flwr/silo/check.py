@@ -14,6 +14,7 @@ from fedlaw_flwr.silo.checks.disclosure import description, leaves, raw_data
 from fedlaw_flwr.silo.checks.examples import examples
 from fedlaw_flwr.silo.checks.loss import gradient, loss, mean, outputs, pairs
 from fedlaw_flwr.silo.checks.model import random_state, seeded, state
+from fedlaw_flwr.silo.checks.review import review
 from fedlaw_flwr.silo.checks.training import exchange, learning, metrics, repeatable
 from fedlaw_flwr.silo.checks.trial import Source, Trial
 from fedlaw_flwr.tasks.base import SiloTask
@@ -49,6 +50,7 @@ CHECKS = (
     TaskCheck(learning, needs=("mean", "pairs", "gradient")),
     TaskCheck(exchange, needs=("learning",)),
     TaskCheck(repeatable, needs=("exchange",)),
+    TaskCheck(review, needs=("exchange",)),
     TaskCheck(metrics, needs=("outputs",)),
     TaskCheck(description, needs=("examples",)),
     TaskCheck(raw_data, needs=("exchange",)),

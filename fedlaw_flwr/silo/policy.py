@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
 from fedlaw_flwr.silo.budget import Used
 
 
@@ -76,6 +77,19 @@ class Policy(BaseModel):
     largest_update_norm: Annotated[Real, AfterValidator(_a_limit)] | None = None
     minimum_records: Annotated[Whole, Field(ge=0)] = 0
     privacy: Privacy | None = None
+    reviews: bool = False
+    review_privacy: Privacy | None = None
+
+    @model_validator(mode="after")
+    def _reviews_are_noised_too(self) -> "Policy":
+        if self.privacy and self.reviews and not self.review_privacy:
+            raise InputError(
+                "reviews: true beside privacy needs review-privacy (clip, epsilon, delta): a review is a second "
+                "release, clipped and noised for itself; or leave reviews out"
+            )
+        if self.review_privacy and not (self.privacy and self.reviews):
+            raise InputError("review-privacy noises reviews beside privacy: it needs privacy and reviews: true")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> "Policy":
@@ -110,6 +124,12 @@ class Policy(BaseModel):
         if self.seconds_per_day is not None and used.seconds >= self.seconds_per_day:
             raise Refused(f"{self.seconds_per_day:g} seconds in 24 h are used up")
 
+    def takes_review(self, message: Message) -> bool:
+        """Whether this message asks for a review that the policy does not allow: then the update alone is answered."""
+        return not self.reviews and any(
+            record.get("reply") == REVIEW for record in message.content.config_records.values()
+        )
+
     def seconds_left(self, used: Used) -> float:
         """How long an exchange may still train today."""
         return float("inf") if self.seconds_per_day is None else self.seconds_per_day - used.seconds
@@ -138,15 +158,24 @@ def update(message: Message, reply: Message) -> tuple[ArrayRecord, ArrayRecord] 
         The two array records, received and sent; None where the reply has no arrays.
 
     Raises:
-        Refused: For arrays that are not an update of the model received: one record on each side, the same keys and
-            shapes.
+        Refused: For arrays that are not an update of the model received: one record on each side beside a review, the
+            same keys and shapes.
     """
-    received, sent = list(message.content.array_records.values()), list(reply.content.array_records.values())
+    received = list(message.content.array_records.values())
+    sent = [record for name, record in reply.content.array_records.items() if name != REVIEW]
     if not sent:
         return None
     if len(received) != 1 or len(sent) != 1 or _shapes(received[0]) != _shapes(sent[0]):
         raise Refused("the reply's arrays are not an update of the model received")
     return received[0], sent[0]
+
+
+def without_review(reply: Message, asked: Message) -> Message:
+    """The reply without a review and its loss, which the policy does not allow to leave."""
+    kept = {name: record for name, record in reply.content.items() if name != REVIEW}
+    for record in reply.content.metric_records.values():
+        record.pop(BALANCED_LOSS, None)
+    return Message(RecordDict(kept), reply_to=asked)
 
 
 def update_norm(received: ArrayRecord, sent: ArrayRecord) -> float:

@@ -13,6 +13,7 @@ from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.protocol.gate import REVIEW
 from fedlaw_flwr.silo.policy import Privacy, Refused, goes_back_as_it_came, update
 
 _OWN = "fedlaw-own"
@@ -28,8 +29,8 @@ def sensitivity(privacy: Privacy) -> float:
     return 2 * privacy.clip if privacy.sensitivity is None else privacy.sensitivity
 
 
-def spent(privacy: Privacy, exchanges: int) -> float:
-    """The epsilon, at the policy's delta, of so many noised updates together.
+def spent(privacy: Privacy, exchanges: int, review: Privacy | None = None) -> float:
+    """The epsilon, at the policy's delta, of so many noised updates together, and as many noised reviews.
 
     The result is exact for the Gaussian mechanism. k noised updates are one with sensitivity sqrt(k) times as large
     (Dong, Roth and Su 2022, Corollary 3.3). With mu = sqrt(k) sensitivity / sigma, they spend the epsilon at which
@@ -39,13 +40,16 @@ def spent(privacy: Privacy, exchanges: int) -> float:
     Args:
         privacy: The policy's clip, epsilon, delta and sensitivity.
         exchanges: k, the number of noised updates.
+        review: The policy's numbers for reviews, one with each update; None: no review is sent. Default: None. Releases
+            of different noise compose as mu^2 = k sum (sensitivity / sigma)^2.
 
     Raises:
         ValueError: For fewer than one exchange.
     """
     if exchanges < 1:
         raise InputError(f"exchanges={exchanges}: at least one is needed")
-    mu = math.sqrt(exchanges) * sensitivity(privacy) / sigma(privacy)
+    ratios = [sensitivity(one) / sigma(one) for one in (privacy, review) if one is not None]
+    mu = math.sqrt(exchanges) * math.hypot(*ratios)
     low, high = 0.0, 1.0
     while _delta(mu, high) > privacy.delta:
         high *= 2
@@ -55,12 +59,13 @@ def spent(privacy: Privacy, exchanges: int) -> float:
     return high
 
 
-def in_words(privacy: Privacy, exchanges_per_day: int | None) -> str:
-    """For the silo's log: the noise, and what one exchange and a day of them spend."""
-    day = f", {exchanges_per_day} in a day {spent(privacy, exchanges_per_day):.3g}" if exchanges_per_day else ""
+def in_words(privacy: Privacy, exchanges_per_day: int | None, review: Privacy | None = None) -> str:
+    """For the silo's log: the noise, and what one exchange and a day of them spend, with a review in each if sent."""
+    day = f", {exchanges_per_day} in a day {spent(privacy, exchanges_per_day, review):.3g}" if exchanges_per_day else ""
+    reviewed = f" and of {sigma(review):.3g} on a review's; with both" if review else ";"
     return (
-        f"noise of {sigma(privacy):.3g} on every coordinate; at delta {privacy.delta:g} one exchange spends an epsilon "
-        f"of {spent(privacy, 1):.3g}{day}; every exchange of every day adds"
+        f"noise of {sigma(privacy):.3g} on every coordinate{reviewed} at delta {privacy.delta:g} one exchange spends "
+        f"an epsilon of {spent(privacy, 1, review):.3g}{day}; every exchange of every day adds"
     )
 
 
@@ -108,8 +113,32 @@ def with_noise(message: Message, reply: Message, context: Context, privacy: Priv
     out = {key: received[key] for key in sent} | {
         key: Array(_as_sent(values[key].numpy(), sent[key].numpy())) for key in floats
     }
-    (name,) = reply.content.array_records
+    (name,) = (name for name in reply.content.array_records if name != REVIEW)
     return Message(RecordDict({**reply.content, name: ArrayRecord(out)}), reply_to=message)
+
+
+def with_noisy_review(message: Message, reply: Message, context: Context, privacy: Privacy) -> Message:
+    """The reply with its review clipped and noised as `with_noise` does an update; a reply without one as it is.
+
+    Args:
+        message: The message received.
+        reply: The reply about to be sent.
+        context: The context of the message, as Flower's mod takes it.
+        privacy: The policy's clip, epsilon, delta and sensitivity for reviews.
+
+    Raises:
+        Refused: For a review that is not finite.
+    """
+    review = reply.content.array_records.get(REVIEW)
+    if review is None:
+        return reply
+    nothing = {key: Array(np.zeros_like(array.numpy())) for key, array in review.items()}
+    asked = Message(
+        RecordDict({"arrays": ArrayRecord(nothing)}), dst_node_id=message.metadata.dst_node_id, message_type="train"
+    )
+    alone = Message(RecordDict({"arrays": review}), reply_to=asked)
+    noised = with_noise(asked, alone, context, privacy).content.array_records["arrays"]
+    return Message(RecordDict({**reply.content, REVIEW: noised}), reply_to=message)
 
 
 def reseed() -> None:

@@ -24,10 +24,11 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedlaw_flwr.apps.shipped.client import TooLarge, packed, receive, send
 from fedlaw_flwr.core.errors import InputError, from_their_code
+from fedlaw_flwr.protocol.gate import REVIEW
 from fedlaw_flwr.silo.budget import Budget
 from fedlaw_flwr.silo.config import SiloConfig, check_socket
-from fedlaw_flwr.silo.policy import Policy, Refused
-from fedlaw_flwr.silo.privacy import in_words, reseed, with_noise
+from fedlaw_flwr.silo.policy import Policy, Refused, without_review
+from fedlaw_flwr.silo.privacy import in_words, reseed, with_noise, with_noisy_review
 
 _log = logging.getLogger("fedlaw.silo")
 _POLL, _GRACE = 0.02, 2.0
@@ -178,6 +179,9 @@ class SiloProcess:
         kept = self._state / f"run-{run}.state"
         state = recorddict_from_proto(ProtoRecordDict.FromString(kept.read_bytes())) if kept.exists() else RecordDict()
         context = Context(run, int(header["node-id"]), self._node_config, state, header["run-config"])
+        unreviewed = self._policy.takes_review(message)
+        if unreviewed:
+            self._say_no_reviews(message)
         reply = self._client(message, context)
         self._budget.end(time.time())
         if len(context.state):
@@ -186,10 +190,25 @@ class SiloProcess:
             unfinished.replace(kept)
         if reply.has_error():
             raise RuntimeError(reply.error.reason)
+        if unreviewed:
+            reply = without_review(reply, message)
         if self._policy.privacy:
             reply = with_noise(message, reply, context, self._policy.privacy)
+        if self._policy.review_privacy:
+            reply = with_noisy_review(message, reply, context, self._policy.review_privacy)
         self._policy.check_reply(message, reply)
         return reply
+
+    def _say_no_reviews(self, message: Message) -> None:
+        """Asks the client for its update alone, and says so in the silo's own log."""
+        for record in message.content.config_records.values():
+            if record.get("reply") == REVIEW:
+                record["reply"] = "update"
+        _log.warning(
+            "%s: the server asks for reviews (peer review) and the policy does not allow them: the update is sent "
+            "without one, and this silo has no voice; `reviews: true` in policy.yaml allows them",
+            self._config.name,
+        )
 
     def _say_what_is_allowed(self) -> None:
         """In the silo's own log: the policy's file, what is used of it, and what its privacy comes to."""
@@ -197,7 +216,7 @@ class SiloProcess:
         _log.info("%s: %s", name, f"policy {self._config.policy}" if self._config.policy else "no policy: no limits")
         _log.info("%s: %d exchanges, %.0f s of training in the last 24 h", name, used.exchanges, used.seconds)
         if policy.privacy:
-            _log.info("%s: %s", name, in_words(policy.privacy, policy.exchanges_per_day))
+            _log.info("%s: %s", name, in_words(policy.privacy, policy.exchanges_per_day, policy.review_privacy))
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._child:

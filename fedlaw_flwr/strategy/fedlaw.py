@@ -1,15 +1,16 @@
 """FedLAW as a Flower strategy: sends the model and the trial model, and asks a weight learner what follows."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.setting import documented
-from fedlaw_flwr.learners.learning import Skip, Step, Trial, Updates, WeightLearning
+from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.protocol.layout import Layout, Model
 from fedlaw_flwr.protocol.roster import Silo
@@ -17,6 +18,7 @@ from fedlaw_flwr.protocol.round import Replies, RoundExchanges
 from fedlaw_flwr.strategy.base import MatrixStrategy
 
 _log = logging.getLogger("flwr")
+_MOST_SUPPORT = 200  # silos up to which an event has the whole matrix of who supports whom
 
 
 @documented
@@ -37,6 +39,9 @@ class FedLAW(MatrixStrategy, WeightOptions):
         on_event: Called with each event of the run as it happens (`fedlaw_flwr.events.types`).
         attackers: The partitions known to be Byzantine, in an experiment; read by clip="oracle" only.
         check_task: Called once with what each silo says it learns; returns what is wrong with it, a sentence each.
+        root_review: With variant="review": called with the model, returns the gradient of the class-balanced loss on
+            examples that the server trusts, by parameter (`fedlaw_flwr.training.reviews.review`). Its voice is then the
+            only one that counts beside those of `trusted` silos. Default: None, the silos' reviews alone.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.
@@ -44,6 +49,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
     Example:
         >>> strategy = FedLAW(max_byzantine=3, lr=0.1, loss_key="train_loss")
     """
+
+    root_review: Callable[[ArrayRecord], Mapping[str, NDArray[np.floating]]] | None = None
 
     def __post_init__(self) -> None:
         MatrixStrategy.__post_init__(self)
@@ -66,16 +73,30 @@ class FedLAW(MatrixStrategy, WeightOptions):
         )
 
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
-        exchanges.first(model)
+        reviewed = self.learning.asks_for_reviews(exchanges.server_round)
+        exchanges.first(model, reviewed)
         replies = exchanges.replies
-        decision = self.learning.open(exchanges.server_round, self._updates(replies))
+        reviews = self._reviews(replies, model) if reviewed else None
+        decision = self.learning.open(exchanges.server_round, self._updates(replies, reviews))
         if isinstance(decision, Trial):
             rejected = self._try(exchanges, replies.moved(model, decision.weights), decision)
             decision = self.learning.close(decision, rejected)
         account = _told(replies.silos, decision)
         return (replies.moved(model, decision.weights) if isinstance(decision, Step) else None), account
 
-    def _updates(self, replies: Replies) -> Updates:
+    def _reviews(self, replies: Replies, model: Model) -> Reviews:
+        """The reviews of exchange 1 as the weight learner sees them, with the server's own."""
+        assert replies.reviews is not None
+        trusted = set(filter(None, self.trusted.split(",")))
+        return Reviews(
+            gradients=replies.reviews,
+            norms=replies.review_norms,
+            losses=replies.balanced_losses,
+            trusted=np.array([silo.name in trusted for silo in replies.silos], bool),
+            root=None if self.root_review is None else model.layout.gradient(self.root_review(model.arrays())),
+        )
+
+    def _updates(self, replies: Replies, reviews: Reviews | None) -> Updates:
         """Exchange 1 as the weight learner sees it."""
         return Updates(
             silos=[silo.node_id for silo in replies.silos],
@@ -85,6 +106,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
             asked=replies.outcome.asked,
             rejected=len(replies.outcome.rejected),
             honest=self._is_honest(replies.silos),
+            reviews=reviews,
         )
 
     def _try(self, exchanges: RoundExchanges, trial_model: Model, trial: Trial) -> int:
@@ -119,15 +141,24 @@ def _told(silos: Sequence[Silo], decision: Step | Skip) -> dict[str, Any]:
         "norms": tuple(account.norms.tolist()),
         "clip": account.clip,
     }
-    for name in ("losses", "trial_losses", "alignment", "scores", "weights"):
+    for name in ("losses", "trial_losses", "alignment", "scores", "approval", "weights"):
         values = getattr(account, name)
         said[name] = None if values is None else tuple(values.tolist())
+    if account.balanced_losses is not None:
+        said["balanced_losses"] = tuple(_known(account.balanced_losses))
+    if account.support is not None and len(silos) <= _MOST_SUPPORT:
+        said["support"] = tuple(tuple(_known(row.round(4))) for row in account.support)
     said |= {"losses_raised": _names(silos, account.raised)}
-    for name in ("conflicts", "scored", "unscored"):
+    for name in ("conflicts", "scored", "unscored", "reviewers", "vouching"):
         said[name] = _names(silos, getattr(account, name))
     if account.clusters is not None:
         said["clusters"] = tuple(_names(silos, rows) for rows in account.clusters)
     return said
+
+
+def _known(values: NDArray[np.floating]) -> list[float | None]:
+    """The numbers, None in place of NaN."""
+    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
 def _names(silos: Sequence[Silo], rows: NDArray[np.intp] | None) -> tuple[str, ...] | None:

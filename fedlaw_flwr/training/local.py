@@ -1,7 +1,7 @@
 """Algorithm 1, the honest silo's round: local epochs of plain SGD from the received model, and the loss it reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from fedlaw_flwr.core import seeding
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.training.options import LOSS_AT
+from fedlaw_flwr.training.reviews import Review, review
 
 EVALUATION_BATCH = 2048
 """Examples whose loss is taken at once; f_i is the mean over all, whatever this is."""
@@ -33,6 +34,8 @@ class Job:
         loss_at: Where f_i is taken, one of LOSS_AT.
         wants_update: Whether the update is asked for; if not, the loss alone is.
         measured: What f_i is taken on, as many as it trains on; None: what it trains on.
+        wants_review: Whether its review of the received model is asked for too.
+        review_by: What the review is made of, one of REVIEW_BY.
     """
 
     silo: int
@@ -47,6 +50,8 @@ class Job:
     loss_at: str
     wants_update: bool
     measured: Examples | None = None  # what f_i is taken on, as many as it trains on; None: what it trains on
+    wants_review: bool = False
+    review_by: str = "balanced-gradient"
 
     @property
     def loss_examples(self) -> Examples:
@@ -69,10 +74,12 @@ class Trained:
     Attributes:
         loss: f_i.
         state: The state dict psi_i where the update was asked for, None where it was not.
+        review: The review of the received model where it was asked for, None where it was not.
     """
 
     loss: float
     state: Mapping[str, Tensor] | None
+    review: Review | None = None
 
 
 def train(
@@ -150,9 +157,27 @@ def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:
     if job.loss_at not in LOSS_AT:
         raise InputError(f"loss-at={job.loss_at!r}: allowed are {', '.join(LOSS_AT)}")
     received = mean_loss(model, task, job.loss_examples) if job.loss_at == "received" else None
+    reviewed = review_of(model, task, job) if job.wants_review else None
     if job.wants_update or received is None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(job.torch_seed())
             train(model, task, job.examples, lr=job.lr, epochs=job.epochs, batch_size=job.batch_size, rng=job.rng())
     loss = mean_loss(model, task, job.loss_examples) if received is None else received
-    return Trained(loss, model.state_dict() if job.wants_update else None)
+    return Trained(loss, model.state_dict() if job.wants_update else None, reviewed)
+
+
+def review_of(model: nn.Module, task: Objective, job: Job) -> Review:
+    """The silo's review of the model it received, on what it trains on; the model is left as it is.
+
+    Args:
+        model: The net with the received model in it.
+        task: The task whose loss is taken.
+        job: What is asked of the silo; its `review_by` says whether classes are balanced. The loss is taken on what the
+            job's loss is taken on.
+    """
+    examples = job.examples
+    one_class = None if job.review_by == "balanced-gradient" else torch.zeros(len(examples), dtype=torch.long)
+    found = review(model, task.loss, examples.inputs, examples.targets, one_class)
+    if job.measured is None:
+        return found
+    return replace(found, loss=review(model, task.loss, job.measured.inputs, job.measured.targets, one_class).loss)

@@ -10,9 +10,10 @@ from scipy.stats import norm
 from torch import nn
 
 import fedlaw_flwr.attacks as package
-from fedlaw_flwr.attacks import ATTACKS, backdoor_target, double, load_attack
+from fedlaw_flwr.attacks import ATTACKS, backdoor_target, double, load_attack, support_max
 from fedlaw_flwr.attacks.backdoor import triggered
-from fedlaw_flwr.attacks.base import Coalition, Situation
+from fedlaw_flwr.attacks.bad_mouthing import slander
+from fedlaw_flwr.attacks.base import Coalition, Situation, review_forged
 from fedlaw_flwr.attacks.lie import z_max
 from fedlaw_flwr.attacks.score_max import most_harmful
 from fedlaw_flwr.core.partition import Partition
@@ -53,6 +54,15 @@ def situation(updates=G, losses=None, silo=0, members=None, **changes):
     return Situation(**(plain | changes))
 
 
+def forged_review(name, reviews, **changes):
+    """The review of silo 0 of a coalition with these honest reviews (m, d)."""
+    known = situation(coalition=lambda: Coalition(frozen(G), frozen([1.0, 2, 3]), frozen(reviews)), **changes)
+    known = replace(known, review=frozen(reviews[0]))
+    attack = load_attack(name)
+    update = attack.forge(known).update if attack.forge else known.update
+    return review_forged(attack, known, update, np.random.default_rng(9))
+
+
 def forged(name, *arguments, **changes):
     return load_attack(name).forge(situation(*arguments, **changes))
 
@@ -74,7 +84,7 @@ def test_every_attack_is_a_file_of_its_name_that_says_what_it_does_and_where_it_
     for name in ATTACKS:
         attack = load_attack(name)
         assert attack.name == name and attack.summary and attack.source
-        assert attack.poison or attack.forge
+        assert attack.poison or attack.forge or attack.forge_review
         assert len(attack.summary) < 90
 
 
@@ -391,3 +401,59 @@ def test_a_large_coalition_of_unlike_silos_goes_straight_against_the_mean():
 def test_score_max_is_one_update_for_all_members_with_their_least_loss():
     answers = [forged("score_max", silo=silo) for silo in range(3)]
     assert all(np.array_equal(answer.update, answers[0].update) and answer.loss == 1.0 for answer in answers)
+
+
+# Reviews
+
+REVIEWS = np.array([[0.5, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, -1.0]])
+
+
+def test_reviews_are_forged_as_updates_are_unless_the_attack_says_otherwise():
+    np.testing.assert_allclose(forged_review("inverse_gradient", REVIEWS), -REVIEWS[0])
+    np.testing.assert_allclose(forged_review("sign_flip", REVIEWS), -4 * REVIEWS[0])
+    np.testing.assert_allclose(forged_review("label_flipping", REVIEWS), REVIEWS[0])  # taken on flipped labels
+    z = z_max(10, 3)
+    np.testing.assert_allclose(forged_review("lie", REVIEWS), REVIEWS.mean(0) + z * REVIEWS.std(0))
+    assert forged_review("silencing", REVIEWS) is None
+
+
+@pytest.mark.parametrize("name", ["bad_mouthing", "bad_mouthing_flip", "support_max"])
+def test_whoever_bad_mouths_praises_what_attackers_send_and_speaks_against_the_honest_mean(name):
+    review = forged_review(name, REVIEWS)
+    attack, known = load_attack(name), replace(situation(), review=frozen(REVIEWS[0]))
+    known = replace(known, coalition=lambda: Coalition(frozen(G), frozen([1.0, 2, 3]), frozen(REVIEWS)))
+    sent = attack.forge(known).update if attack.forge else known.update
+    honest = G.mean(0)
+    cosine = sent @ honest / np.linalg.norm(sent) / np.linalg.norm(honest)
+    if cosine < 0.99:  # else there is nobody to tell apart
+        assert review @ honest < 0
+    np.testing.assert_allclose(np.linalg.norm(slander(sent, honest)) ** 2, 2 - 2 * cosine)
+
+
+def test_with_omniscience_the_honest_mean_is_of_the_silos_that_do_not_attack():
+    everyone = np.arange(30.0).reshape(10, 3)
+    known = situation(updates=everyone[:3], coalition=lambda: Coalition(frozen(everyone), frozen(np.ones(10))))
+    np.testing.assert_allclose(known.honest_mean(), everyone[3:].mean(0))
+    np.testing.assert_allclose(situation().honest_mean(), G.mean(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_support_max_is_liked_as_much_as_half_of_the_honest_and_does_the_most_harm_it_may(seed):
+    rng = np.random.default_rng(seed)
+    aim = rng.normal(size=20)
+    updates, reviews = (aim + rng.normal(size=(8, 20)) for _ in range(2))
+    u = support_max.most_harmful(updates, reviews)
+
+    def liked(vector):
+        return np.mean([vector @ r / np.linalg.norm(vector) / np.linalg.norm(r) for r in reviews])
+
+    least = np.median([liked(update) for update in updates])
+    assert liked(u) >= least - 1e-9
+    mu = updates.mean(0)
+    kappa = -(u @ mu) / np.linalg.norm(u) / np.linalg.norm(mu)
+    e, towards = mu / np.linalg.norm(mu), np.mean([r / np.linalg.norm(r) for r in reviews], axis=0)
+    v = towards - (towards @ e) * e
+    v /= np.linalg.norm(v)
+    worse = min(1.0, kappa + 0.01)
+    assert worse == kappa or liked(-worse * e + np.sqrt(1 - worse**2) * v) < least
+    np.testing.assert_allclose(np.linalg.norm(u), np.median(np.linalg.norm(updates, axis=1)))

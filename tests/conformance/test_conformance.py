@@ -29,6 +29,7 @@ from wrong_clients import (
     loss_and_gradient,
     personal,
     received,
+    reviewing,
     trained,
     unseeded,
     with_momentum,
@@ -70,6 +71,12 @@ def test_a_good_client_gets_every_check_and_no_wrong():
     findings = findings_of(GOOD)
     assert wrong_of(findings) == {}
     assert list(findings) == [check.name for check in CHECKS]
+
+
+def test_a_client_without_reviews_is_told_that_it_has_no_voice_and_one_with_them_is_right():
+    assert findings_of(GOOD)["review"].kind == "note" and "no voice" in findings_of(GOOD)["review"].what
+    findings = findings_of(app_of(reviewing))
+    assert wrong_of(findings) == {} and findings["review"].kind == "ok"
 
 
 def test_every_check_finds_some_fault_except_for_those_that_only_tell():

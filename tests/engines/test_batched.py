@@ -91,8 +91,8 @@ def replies(grid, settings, *, asked=lambda silo: "update", arrays=None, pulled=
     return [found[silo] for silo in sorted(found)]
 
 
-def flat(reply):
-    return np.concatenate([array.numpy().ravel() for array in reply.content["arrays"].values()])
+def flat(reply, record="arrays"):
+    return np.concatenate([array.numpy().ravel() for array in reply.content[record].values()])
 
 
 def assert_same(first, second):
@@ -121,6 +121,43 @@ def test_every_reply_of_both_exchanges_is_the_one_the_silo_gives_alone(task, att
     assert_same(replies(here, settings), replies(there, settings))
     thrift = {"exchange": 2, "asked": lambda silo: "update" if silo % 3 else "loss"}
     assert_same(replies(here, settings, **thrift), replies(there, settings, **thrift))
+
+
+@pytest.mark.parametrize("attack", ["none", *ATTACKS])
+def test_a_review_is_the_one_the_silo_gives_alone_and_changes_nothing_else(attack):
+    settings = settings_for(attack=attack)
+    asked = {"asked": lambda silo: "review"}
+    here, there = (replies(grid(settings), settings, **asked) for grid in (sequential, all_at_once))
+    assert_same(here, there)
+    updates = replies(sequential(settings), settings)
+    for silo, (one, other, update) in enumerate(zip(here, there, updates, strict=True)):
+        if one.has_error():
+            continue
+        assert set(one.content) == set(other.content) == {"metrics", "silo", "arrays", "review"}
+        np.testing.assert_allclose(flat(one, "review"), flat(other, "review"), err_msg=f"silo {silo}", **CLOSE)
+        balanced = [each.content["metrics"]["balanced-loss"] for each in (one, other)]
+        np.testing.assert_allclose(*balanced, **CLOSE)
+        if attack != "support_max":  # which moves otherwise where it is reviewed
+            np.testing.assert_array_equal(flat(one), flat(update))
+
+
+@pytest.mark.parametrize("attack", ["label_flipping", "inverse_gradient", "bad_mouthing", "support_max"])
+def test_peer_review_ends_with_the_same_weights_and_model_in_both_engines(attack):
+    settings = settings_for(attack=attack, variant="review", num_rounds=3, weight_rounds=2, seed=1)
+    found = []
+    for grid in (sequential(settings), all_at_once(settings)):
+        events = []
+        with stopped_clock():
+            result = build_strategy(settings, events.append).start(
+                grid, model_of(settings), num_rounds=3, timeout=60, train_config=ConfigRecord({"lr": settings.lr})
+            )
+        found.append((result.arrays, [event for event in events if isinstance(event, RoundEnded)]))
+    (here, mine), (there, theirs) = found
+    assert [event.weights for event in mine] == [event.weights for event in theirs]
+    assert [event.vouching for event in mine] == [event.vouching for event in theirs]
+    assert len(mine[0].exchanges) == 1 and mine[0].support is not None and mine[2].support is None
+    for key, array in here.items():
+        np.testing.assert_allclose(array.numpy(), there[key].numpy(), **CLOSE)
 
 
 @pytest.mark.parametrize("loss_at", ["received", "trained"])

@@ -12,7 +12,7 @@ from fedlaw_flwr.core.projection import project
 from fedlaw_flwr.core.scores import least_loss
 from fedlaw_flwr.learners import LEARNERS, fedlaw, load_learner
 from fedlaw_flwr.learners.interface import Evidence, Learner, Score
-from fedlaw_flwr.learners.learning import Skip, Step, Trial, Updates, WeightLearning
+from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions
 
 N, D, ALPHA = 10, 6, 0.1
@@ -43,11 +43,18 @@ def learning(variant="fedlaw", **options):
     return WeightLearning(WeightOptions(variant=variant, **{"beta": 0.5} | options), N, 2, ALPHA, quorum=0)
 
 
+def reviewed(first):
+    """The same updates with reviews by silos that want what they themselves send."""
+    reviews = first.updates.astype(np.float64)
+    nobody = np.zeros(len(first.silos), bool)
+    return replace(first, reviews=Reviews(reviews, np.linalg.norm(reviews, axis=1), first.losses, nobody))
+
+
 def rounds(learner, count, losses=None):
     """The steps of `count` rounds with the same updates, weights learned where the learner asks for a trial."""
     steps = []
     for number in range(1, count + 1):
-        first = updates()
+        first = reviewed(updates()) if learner.asks_for_reviews(number) else updates()
         decision = learner.open(number, first)
         if isinstance(decision, Trial):
             decision = learner.close(answered(decision, first, losses), 0)

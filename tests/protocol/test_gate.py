@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import record_of, reply
 
-from fedlaw_flwr.protocol.gate import Rejected, read_alarms, read_claim, read_description, read_loss, read_update
+from fedlaw_flwr.protocol.gate import (
+    REVIEW,
+    Rejected,
+    read_alarms,
+    read_claim,
+    read_description,
+    read_loss,
+    read_review,
+    read_update,
+)
 from fedlaw_flwr.protocol.layout import Layout
 
 STATE = {
@@ -487,3 +496,92 @@ def test_alarms_are_short_texts_of_one_line_and_never_more_than_twenty():
     assert found[0] == "'age' is mostly missing" and len(found) == 20 and all(len(text) <= 204 for text in found)
     assert read_alarms(RecordDict({"description": ConfigRecord({"alarms": "all"})})) == []
     assert read_alarms(RecordDict({"arrays": ArrayRecord()})) == []
+
+
+# -- reviews -------------------------------------------------------------------------------------------------------
+
+GRADIENT = {
+    "w": np.array([[1.0, -4.0, 2.0], [0.0, 0.5, 3.0]], np.float32),
+    "scale": np.array(-2.0, np.float32),
+    "nothing": np.zeros((0, 3), np.float32),
+}
+
+
+def with_review(gradient):
+    content = reply(record_of(STATE))
+    content[REVIEW] = record_of(gradient)
+    return content
+
+
+def reviewed(gradient, dtype=np.float16):
+    row = np.full(7, 99, dtype)
+    return read_review(with_review(gradient), model_of(STATE).layout, row), row
+
+
+def unreviewed(gradient):
+    with pytest.raises(Rejected) as refusal:
+        reviewed(gradient)
+    reason = str(refusal.value)
+    assert reason.isprintable() and reason.startswith("review: ") and len(reason) < 300
+    return reason
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-30, 1e30])
+def test_a_review_is_kept_up_to_its_length_so_that_no_dtype_overflows(factor):
+    norm, row = reviewed({key: (value * np.float32(factor)) for key, value in GRADIENT.items()})
+    expected = np.array([1.0, -4, 2, 0, 0.5, 3, -2]) / 4
+    np.testing.assert_allclose(row, expected, rtol=1e-3)
+    assert norm == pytest.approx(np.linalg.norm(expected), rel=1e-3)
+
+
+def test_a_review_of_zero_has_the_norm_zero_and_buffers_in_it_are_not_read():
+    norm, row = reviewed({key: np.zeros_like(value) for key, value in GRADIENT.items()})
+    assert norm == 0 and not row.any()
+    whole = {**STATE, **GRADIENT, "bn.running_mean": np.full(2, np.nan, np.float32)}
+    assert reviewed(whole)[0] == reviewed(GRADIENT)[0]
+
+
+def test_a_review_beside_the_weights_is_no_second_set_of_weights_where_one_was_asked_for():
+    content, model = with_review(GRADIENT), model_of(STATE)
+    row, buffers = np.empty(model.layout.num_parameters, np.float32), np.empty(model.layout.num_buffers, np.float32)
+    assert read_update(content, model, row, buffers, with_review=True) == 0
+    with pytest.raises(Rejected, match="2 ArrayRecords where one is expected"):
+        read_update(content, model, row, buffers)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"w": None}, "array 'w' is missing (1 of 3 are)"),
+        ({"v": np.zeros(2, np.float32)}, "array 'v' is not one of the model's"),
+        ({"w": np.zeros((3, 2), np.float32)}, "has shape (3, 2), the model's is (2, 3)"),
+        ({"w": np.zeros((2, 3))}, "has dtype float64, the model's is float32"),
+        ({"scale": np.array(np.inf, np.float32)}, "'scale' has a value that is not finite"),
+        ({"w": np.full((2, 3), np.nan, np.float32)}, "'w' has a value that is not finite"),
+    ],
+)
+def test_a_review_of_anything_else_than_the_parameters_has_no_voice(change, words):
+    gradient = {key: value for key, value in {**GRADIENT, **change}.items() if value is not None}
+    assert words in unreviewed(gradient)
+
+
+def test_no_review_and_another_record_of_its_name_are_said_to_be_none():
+    layout, row = model_of(STATE).layout, np.empty(7)
+    for content in (reply(record_of(STATE)), reply(record_of(STATE))):
+        with pytest.raises(Rejected, match="it sends no review"):
+            read_review(content, layout, row)
+        content[REVIEW] = ConfigRecord({"a": 1})
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None, max_examples=200)
+def test_whatever_bytes_a_review_is_made_of_the_gate_says_why_or_takes_finite_numbers(data):
+    content = with_review(GRADIENT)
+    content[REVIEW]["w"] = raw(data)
+    row = np.zeros(7, np.float16)
+    try:
+        norm = read_review(content, model_of(STATE).layout, row)
+    except Rejected as reason:
+        assert str(reason).isprintable()
+    else:
+        assert np.isfinite(norm) and np.isfinite(row).all()

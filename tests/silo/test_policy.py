@@ -22,8 +22,8 @@ from fedlaw_flwr.apps.shipped.client import SiloFailed, hand_over, send
 from fedlaw_flwr.config.document import DocumentError
 from fedlaw_flwr.silo.budget import DAY, Budget, Used
 from fedlaw_flwr.silo.config import SiloConfig
-from fedlaw_flwr.silo.policy import Policy, Privacy, Refused, update_norm
-from fedlaw_flwr.silo.privacy import reseed, sigma, spent, with_noise
+from fedlaw_flwr.silo.policy import Policy, Privacy, Refused, update_norm, without_review
+from fedlaw_flwr.silo.privacy import reseed, sigma, spent, with_noise, with_noisy_review
 from fedlaw_flwr.silo.serve import SiloProcess
 
 NOTHING = Used(0, 0.0)
@@ -508,3 +508,64 @@ def short():
     """A folder with a name short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="fedlaw-") as name:
         yield Path(name)
+
+
+# -- reviews -------------------------------------------------------------------------------------------------------
+
+
+def reviewed(message, state, review):
+    reply = replied(message, state, loss=0.5, **{"num-examples": 10, "balanced-loss": 0.7})
+    reply.content["review"] = record(review)
+    return reply
+
+
+def test_reviews_are_off_until_the_policy_allows_them_and_the_update_goes_all_the_same():
+    message = asked(STATE, reply="review")
+    assert Policy().takes_review(message) and not policy("reviews: true").takes_review(message)
+    assert not Policy().takes_review(asked(STATE, reply="update"))
+    left = without_review(reviewed(message, moved(1.0), STATE), message)
+    assert "review" not in left.content and dict(left.content["metrics"]) == {"loss": 0.5, "num-examples": 10}
+    np.testing.assert_array_equal(values(left)["weight"], moved(1.0)["weight"])
+
+
+def test_a_review_is_no_part_of_the_updates_norm():
+    message = asked(STATE, reply="review")
+    huge = {"weight": np.full((2, 3), 1e6, np.float32)}
+    limited = policy("reviews: true\nlargest-update-norm: 4")
+    limited.check_reply(message, reviewed(message, moved(1.0), huge))
+    with pytest.raises(Refused, match="norm is above"):
+        limited.check_reply(message, reviewed(message, moved(2.0), STATE))
+
+
+def test_a_review_is_clipped_and_noised_for_itself():
+    message = asked(STATE, reply="review")
+    review = {"weight": np.full((2, 3), 3.0, np.float32)}
+    reply = reviewed(message, moved(1.0), review)
+    clipped = with_noisy_review(message, reply, CONTEXT, SILENT)
+    out = clipped.content["review"]["weight"].numpy()
+    assert np.linalg.norm(out) == pytest.approx(2.0, rel=1e-5)
+    np.testing.assert_array_equal(values(clipped)["weight"], moved(1.0)["weight"])
+    both = with_noise(message, clipped, CONTEXT, SILENT)
+    assert set(both.content) == {"arrays", "metrics", "review"}
+    np.testing.assert_array_equal(both.content["review"]["weight"].numpy(), out)
+    noised = with_noisy_review(message, reply, CONTEXT, Privacy(clip=1.0, epsilon=0.1, delta=1e-5))
+    assert np.abs(noised.content["review"]["weight"].numpy()).max() > 10
+    plain = replied(message, moved(1.0), loss=0.5)
+    assert with_noisy_review(message, plain, CONTEXT, SILENT) is plain
+
+
+def test_a_review_is_a_release_of_its_own_in_the_privacy_budget():
+    privacy, review = Privacy(clip=1.0, epsilon=0.5, delta=1e-5), Privacy(clip=3.0, epsilon=0.5, delta=1e-5)
+    # The same ratio of sensitivity to noise: k updates with k reviews spend what 2 k updates do.
+    assert spent(privacy, 10, review) == pytest.approx(spent(privacy, 20), rel=1e-9)
+    louder = Privacy(clip=1.0, epsilon=1.0, delta=1e-5)
+    assert spent(privacy, 1, louder) > spent(privacy, 1, review)
+
+
+def test_reviews_beside_privacy_need_their_own_numbers():
+    with pytest.raises(DocumentError, match="needs review-privacy"):
+        policy("reviews: true\nprivacy: {clip: 1.0, epsilon: 1.0, delta: 0.00001}")
+    with pytest.raises(DocumentError, match="needs privacy and reviews"):
+        policy("review-privacy: {clip: 1.0, epsilon: 1.0, delta: 0.00001}")
+    both = "privacy: {clip: 1.0, epsilon: 1.0, delta: 0.00001}\n"
+    assert policy(f"reviews: true\n{both}review-{both}").review_privacy == Privacy(clip=1.0, epsilon=1.0, delta=1e-5)

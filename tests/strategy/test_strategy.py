@@ -514,3 +514,105 @@ def test_with_a_fraction_enough_silos_are_waited_for_to_tell_honest_from_hostile
     grid = ScriptedGrid([honest(i) for i in range(3)])
     with pytest.raises(TimeoutError, match="3 silos are online after 5 s and 4 are needed"):
         run(None, grid=grid, max_byzantine=0.2)
+
+
+# -- peer review ---------------------------------------------------------------------------------------------------
+
+
+def reviewing(i, script=None, sign=1.0):
+    """The silo's answer with a review of the received model: the gradient of its own loss, or the reverse of it."""
+    centre = TARGET + 0.05 * np.cos(np.arange(4) * (i + 1)).astype(np.float32)
+
+    def answer(received):
+        content = (script or honest(i))(received)
+        if received.reply == "review":
+            theta = received.arrays["w"]
+            content["review"] = record_of({"w": sign * (theta - centre)})
+            content["metrics"]["balanced-loss"] = float(np.sum((theta - centre) ** 2)) + 0.01
+        return content
+
+    return answer
+
+
+def reviewers(**replaced):
+    scripts = [reviewing(i) for i in range(8)]
+    for name, script in replaced.items():
+        scripts[int(name[1:])] = script
+    return scripts
+
+
+REVIEW = {"variant": "review", "max_byzantine": 2}
+
+
+def test_peer_review_takes_one_exchange_a_round_and_finds_the_attackers_in_the_first():
+    hostile = {"s3": reviewing(3, inverse(3), -1.0), "s6": reviewing(6, inverse(6), -1.0)}
+    result, _, rounds, grid = run(reviewers(**hostile), rounds=30, weight_rounds=3, **REVIEW)
+    assert {message.exchange for message in grid.received} == {1}
+    assert [set(grid.asked(number, 1).values()) for number in (1, 3, 4)] == [{"review"}, {"review"}, {"update"}]
+    for event in (rounds[0], rounds[-1]):
+        assert [name for name, weight in weights(event).items() if not weight] == ["silo 3", "silo 6"]
+    assert rounds[0]["vouching"] == [f"silo {i}" for i in (0, 1, 2, 4, 5, 7)]
+    assert rounds[0]["support"][3][0] < 0 < rounds[0]["support"][1][0] and rounds[0]["support"][1][1] is None
+    np.testing.assert_allclose(result.arrays["w"].numpy(), TARGET, atol=0.2)
+
+
+def test_a_silo_without_a_review_is_named_keeps_its_weight_and_has_no_voice():
+    _, events, rounds, _ = run(reviewers(s5=honest(5)), rounds=2, weight_rounds=1, **REVIEW)
+    (told,) = [event for event in events if event["kind"] == "no-review"]
+    assert told["silo"] == "silo 5" and "sends no review" in told["reason"]
+    assert weights(rounds[0])["silo 5"] > 0 and "silo 5" not in rounds[0]["reviewers"]
+    assert [row[5] for row in rounds[0]["support"]] == [None] * 8
+
+
+def test_withheld_reviews_hold_the_model_and_never_select_a_weaker_rule():
+    withheld = {f"s{i}": honest(i) for i in (0, 1, 2)}
+    result, _, rounds, _ = run(reviewers(**withheld), rounds=3, **REVIEW)
+    assert all(event["skipped"] for event in rounds)
+    assert "5 of 8 silos sent a valid review and 6 are needed" in rounds[0]["reason"]
+    np.testing.assert_array_equal(result.arrays["w"].numpy(), START["w"])
+
+
+def test_a_junk_review_costs_a_silo_its_voice_alone():
+    def junk_review(received):
+        content = honest(4)(received)
+        content["review"] = record_of({"w": np.full(4, np.nan, np.float32)})
+        content["metrics"]["balanced-loss"] = 1.0
+        return content
+
+    _, events, rounds, _ = run(reviewers(s4=junk_review), rounds=1, **REVIEW)
+    (told,) = [event for event in events if event["kind"] == "no-review"]
+    assert told["reason"] == "review: array 'w' has a value that is not finite"
+    assert weights(rounds[0])["silo 4"] > 0
+
+
+def test_two_sets_of_arrays_are_rejected_where_no_review_was_asked_for():
+    unasked = but(reviewing(4), lambda received: reviewing(4)(received), lambda received: False)
+
+    def always(received):
+        content = unasked(received)
+        content["review"] = record_of({"w": np.ones(4, np.float32)})
+        return content
+
+    _, events, _, _ = run(eight(s4=always), rounds=1)
+    assert any("2 ArrayRecords" in event["reason"] for event in events if event["kind"] == "rejected")
+
+
+def test_the_servers_own_review_is_believed_against_a_majority_of_reviewers():
+    hostile = {f"s{i}": reviewing(i, inverse(i), -1.0) for i in (3, 4, 5, 6, 7)}
+    _, _, rounds, _ = run(
+        reviewers(**hostile),
+        rounds=2,
+        root_review=lambda arrays: {"w": arrays["w"].numpy() - TARGET},
+        **REVIEW,
+    )
+    assert all(weights(rounds[0])[f"silo {i}"] > 0 for i in (0, 1, 2))
+    approval = dict(zip(rounds[0]["silos"], rounds[0]["approval"], strict=True))
+    assert min(approval[f"silo {i}"] for i in (0, 1, 2)) > 0 > max(approval[f"silo {i}"] for i in range(3, 8))
+
+
+def test_names_of_trusted_silos_are_their_registered_names():
+    names = [f"bank-{i}" for i in range(8)]
+    hostile = {f"s{i}": reviewing(i, inverse(i), -1.0) for i in (3, 6)}
+    grid = ScriptedGrid(reviewers(**hostile), names)
+    _, _, rounds, _ = run(None, rounds=1, grid=grid, trusted="bank-0,bank-1", **REVIEW)
+    assert weights(rounds[0])["bank-3"] == weights(rounds[0])["bank-6"] == 0

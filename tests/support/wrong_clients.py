@@ -467,6 +467,51 @@ FAULTS |= {
 }
 
 
+def reviewed(reply, loss, gradient):
+    """The reply with a review in it."""
+    reply.content["review"] = ArrayRecord({key: Array(value.astype(np.float32)) for key, value in gradient.items()})
+    reply.content["metrics"]["balanced-loss"] = loss
+    return reply
+
+
+def reviewing(message, context=None):
+    """No fault: honest, with a review where one is asked for. The records are of three classes, 20 each."""
+    reply = honest(message)
+    if message.content["config"]["reply"] == "review":
+        reviewed(reply, *loss_and_gradient(received(message)))
+    return reply
+
+
+@fault("review", "a step along the review lowers 'balanced-loss'")
+def reviews_the_other_way(message, context):
+    reply = honest(message)
+    if message.content["config"]["reply"] == "review":
+        loss, gradient = loss_and_gradient(received(message))
+        reviewed(reply, loss, {key: -value for key, value in gradient.items()})
+    return reply
+
+
+@fault("review", "review: array 'bias' is missing (1 of 2 are)")
+def half_a_review(message, context):
+    reply = reviewing(message)
+    if "review" in reply.content:
+        del reply.content["review"]["bias"]
+    return reply
+
+
+@fault("review", "no number under the loss key 'balanced-loss'")
+def no_balanced_loss(message, context):
+    reply = reviewing(message)
+    reply.content["metrics"].pop("balanced-loss", None)
+    return reply
+
+
+@fault("review", "reply=review gets no usable reply: it raised KeyError")
+def knows_no_reviews(message, context):
+    {"update": 0, "loss": 1}[message.content["config"]["reply"]]
+    return honest(message)
+
+
 def unseeded(seed: int) -> ClientApp:
     """No fault: batches in an order that is new each time."""
     rng = np.random.default_rng(seed)

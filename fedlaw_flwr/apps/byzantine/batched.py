@@ -33,7 +33,7 @@ class SimulatedSilos:
         self._settings, self._plan = settings, settings.attack_plan()
         self._examples: dict[tuple[int, str], Examples] = {}
         self._about: tuple[ArrayRecord, Asked] | None = None
-        self._coalitions: dict[tuple[str, bool], Coalition] = {}
+        self._coalitions: dict[tuple[str, bool, bool], Coalition] = {}
 
     def model(self, arrays: ArrayRecord) -> torch.nn.Module:
         """The task's model with these arrays in it, on the run's device."""
@@ -74,7 +74,10 @@ class SimulatedSilos:
     def _known_to(self, attack: Attack, message: Message, others: Trainer) -> Coalition:
         """The honest updates and losses of the attack's members, or of all silos; made once in an exchange."""
         asked, received = Asked.of(message, self._settings), received_arrays(message)
-        exchange, key = replace(asked, wants_update=True), (attack.name, asked.wants_update)
+        exchange, key = (
+            replace(asked, wants_update=True, wants_review=False),
+            (attack.name, asked.wants_update, asked.wants_review),
+        )
         if self._about is None or self._about[0] is not received or self._about[1] != exchange:
             self._about, self._coalitions = (received, exchange), {}
         if key not in self._coalitions:
@@ -92,4 +95,9 @@ class SimulatedSilos:
             else None
             for one in trained
         ]
-        return coalition_of(layout.split(received), asked.lr, [one.loss for one in trained], rows)
+        reviews = [
+            layout.gradient({key: value.cpu().numpy() for key, value in one.review.gradient.items()})
+            for one in trained
+            if one.review is not None and asked.wants_review
+        ]
+        return coalition_of(layout.split(received), asked.lr, [one.loss for one in trained], rows, reviews)

@@ -19,6 +19,7 @@ from fedlaw_flwr.apps.honest import respond, settings_of
 from fedlaw_flwr.apps.wire import Asked, received_arrays
 from fedlaw_flwr.attacks.base import Coalition, frozen
 from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.protocol.gate import REVIEW
 from fedlaw_flwr.protocol.layout import Layout, Model
 
 # The files of a run's last exchange stay behind: a later run of the same user removes what nobody touched for an hour.
@@ -48,19 +49,21 @@ def honest_coalition(message: Message, context: Context, members: tuple[int, ...
     with _locked(_folder(context)) as folder:
         _forget_before(folder, asked)
         for silo in members:
-            files = _files(folder, stem, silo, asked.wants_update)
+            files = _files(folder, stem, silo, asked)
             if not all(path.exists() for path in files):
                 _compute(message, settings, layout, silo, files)
-        read = [
-            [np.load(path, allow_pickle=False) for path in _files(folder, stem, silo, asked.wants_update)]
-            for silo in members
-        ]
+        read = [[np.load(path, allow_pickle=False) for path in _files(folder, stem, silo, asked)] for silo in members]
     trained = [rows[0] if rows else None for _, *rows in read]
-    return coalition_of(layout.split(received), asked.lr, [float(loss) for loss, *_ in read], trained)
+    reviews = [rows[1] for _, *rows in read if len(rows) > 1]
+    return coalition_of(layout.split(received), asked.lr, [float(loss) for loss, *_ in read], trained, reviews)
 
 
 def coalition_of(
-    theta: Model, lr: float, losses: Sequence[float], trained: Sequence[NDArray[np.floating] | None]
+    theta: Model,
+    lr: float,
+    losses: Sequence[float],
+    trained: Sequence[NDArray[np.floating] | None],
+    reviews: Sequence[NDArray[np.float64]] = (),
 ) -> Coalition:
     """What members know together: the honest update of each, g in float64, and its loss.
 
@@ -69,6 +72,7 @@ def coalition_of(
         lr: alpha, the step of their training.
         losses: The honest loss of each member, (m,).
         trained: The parameters that each member trained, (d,), or None for no update.
+        reviews: The honest review of each member, (d,). Default: none, as the server asks for none.
     """
     updates = np.empty((len(trained), theta.layout.num_parameters if any(row is not None for row in trained) else 0))
     start = theta.parameters.astype(np.float64)
@@ -76,12 +80,14 @@ def coalition_of(
         if row is not None:
             np.subtract(start, row, out=update)
             update /= lr
-    return Coalition(frozen(updates), frozen(np.array(losses)))
+    said = np.array(reviews) if len(reviews) else np.empty((len(trained), 0))
+    return Coalition(frozen(updates), frozen(np.array(losses)), frozen(said))
 
 
-def _files(folder: Path, stem: str, silo: int, wants_update: bool) -> list[Path]:
-    """The member's loss, and its trained parameters where they are asked for."""
-    return [folder / f"{stem}-{silo}.{what}.npy" for what in ("loss", "trained")[: 1 + wants_update]]
+def _files(folder: Path, stem: str, silo: int, asked: Asked) -> list[Path]:
+    """The member's loss, and its trained parameters and its review where they are asked for."""
+    kinds = ("loss", "trained", "review")[: 1 + asked.wants_update + asked.wants_review]
+    return [folder / f"{stem}-{silo}.{what}.npy" for what in kinds]
 
 
 def _compute(message: Message, settings: Settings, layout: Layout, silo: int, files: list[Path]) -> None:
@@ -91,6 +97,9 @@ def _compute(message: Message, settings: Settings, layout: Layout, silo: int, fi
     values = [np.float64(content.metric_records["metrics"]["loss"])]  # type: ignore[arg-type]
     if len(files) > 1:
         values.append(layout.split(content.array_records["arrays"]).parameters)  # type: ignore[arg-type]
+    if len(files) > 2:
+        said = content.array_records[REVIEW]
+        values.append(layout.gradient({key: one.numpy() for key, one in said.items()}))  # type: ignore[arg-type]
     for path, value in zip(files, values, strict=True):
         _write(path, np.asarray(value))
 

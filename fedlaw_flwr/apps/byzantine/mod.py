@@ -11,9 +11,10 @@ from fedlaw_flwr.apps.byzantine.coalition import honest_coalition
 from fedlaw_flwr.apps.honest import respond, settings_of, silo_of
 from fedlaw_flwr.apps.wire import Asked, received_arrays
 from fedlaw_flwr.attacks import load_attack
-from fedlaw_flwr.attacks.base import Attack, Coalition, Situation, with_noise
+from fedlaw_flwr.attacks.base import Attack, Coalition, Situation, review_forged, with_noise
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.core import seeding
+from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
 from fedlaw_flwr.protocol.layout import Layout
 from fedlaw_flwr.tasks.base import Examples, Task
 
@@ -88,36 +89,37 @@ def forged(
         attack: What the silo runs.
         coalition: Gives what its colluders know; called by attacks that collude only.
     """
-    if attack.forge is None:
+    if attack.forge is None and attack.forge_review is None:
         return reply
     settings, silo, members = settings_of(context), silo_of(context), _members(context, attack)
     asked, received = Asked.of(message, settings), received_arrays(message)
     layout = Layout.of(received, settings.buffers)
     theta = layout.split(received)
-    replied = next(iter(reply.content.array_records), None)
+    replied = next((name for name in reply.content.array_records if name != REVIEW), None)
+    reviewed = reply.content.array_records.get(REVIEW)
     trained = layout.split(reply.content.array_records[replied]) if replied else theta
     metrics: MetricRecord = next(iter(reply.content.metric_records.values()))
     start = theta.parameters.astype(np.float64)
     rng = seeding.generator(settings.seed, "attack", silo, asked.server_round, asked.exchange)
-    forgery = attack.forge(
-        Situation(
-            round_number=asked.server_round,
-            exchange=asked.exchange,
-            wants_update=replied is not None,
-            lr=asked.lr,
-            theta=start,
-            update=(start - trained.parameters.astype(np.float64)) / asked.lr,
-            loss=float(metrics["loss"]),  # type: ignore[arg-type]
-            silo=silo,
-            members=members,
-            num_silos=settings.num_silos,
-            rng=rng,
-            shared_rng=seeding.generator(settings.seed, "coalition"),
-            coalition=coalition,
-            global_parameter=settings.global_parameter,
-            lie_over=settings.lie_over,
-        )
+    situation = Situation(
+        round_number=asked.server_round,
+        exchange=asked.exchange,
+        wants_update=replied is not None,
+        lr=asked.lr,
+        theta=start,
+        update=(start - trained.parameters.astype(np.float64)) / asked.lr,
+        loss=float(metrics["loss"]),  # type: ignore[arg-type]
+        silo=silo,
+        members=members,
+        num_silos=settings.num_silos,
+        rng=rng,
+        shared_rng=seeding.generator(settings.seed, "coalition"),
+        coalition=coalition,
+        global_parameter=settings.global_parameter,
+        lie_over=settings.lie_over,
+        review=None if reviewed is None else layout.gradient({key: one.numpy() for key, one in reviewed.items()}),
     )
+    forgery = attack.forge(situation) if attack.forge else situation.honestly()
     if settings.attack_noise and attack.same_for_all and replied:
         forgery = with_noise(forgery, settings.attack_noise, rng)
     if forgery.silent:
@@ -125,4 +127,17 @@ def forged(
     metrics["loss"] = float(forgery.loss)
     if replied:
         reply.content[replied] = theta.stepped(asked.lr * forgery.update, trained.buffers).arrays()
+    if reviewed is not None:
+        own = seeding.generator(settings.seed, "attack", silo, asked.server_round, asked.exchange, 1)
+        review = review_forged(attack, situation, forgery.update, own)
+        metrics[BALANCED_LOSS] = _balanced_loss(float(metrics[BALANCED_LOSS]), situation.loss, forgery.loss)  # type: ignore[arg-type]
+        if review is None:
+            del reply.content[REVIEW]
+        else:
+            reply.content[REVIEW] = layout.parameter_arrays(review)
     return reply
+
+
+def _balanced_loss(honest: float, loss: float, forged_loss: float) -> float:
+    """The class-balanced loss it reports: the honest one where the attack leaves the loss as it is, else the forged."""
+    return honest if forged_loss == loss else forged_loss

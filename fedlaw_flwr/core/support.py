@@ -1,0 +1,120 @@
+"""Support: by how much each silo's update would lower each other silo's loss, and the ranks that a reviewer gives."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from fedlaw_flwr.core.blocks import Floats, Vector, columns
+
+
+def support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms: Vector) -> Vector:
+    """M_ij = <delta_i, r_j> / (|delta_i| |r_j|), the cosine between silo i's update and reviewer j's gradient.
+
+    A step along delta_i lowers j's loss, to first order, where M_ij > 0. Products are float64 sums over blocks of
+    columns: n^2 d multiplications, one block of memory.
+
+    Args:
+        updates: delta_i = theta - psi_i, (m, d).
+        reviews: r_j, the gradient of j's class-balanced loss at theta, (m, d).
+        update_norms: |delta_i|, (m,).
+        review_norms: |r_j|, (m,); NaN for a silo without a valid review.
+
+    Returns:
+        M, (m, m): row i is the silo judged, column j the reviewer. 0 where either norm is 0. NaN on the diagonal, as no
+        silo judges itself, and in the column of a silo without a valid review.
+    """
+    m = updates.shape[0]
+    products = np.zeros((m, m))
+    voices = np.isfinite(review_norms)
+    for block in columns(2 * m, updates.shape[1]):
+        left, right = updates[:, block].astype(np.float64), reviews[:, block].astype(np.float64)
+        right[~voices] = 0.0  # the row may hold anything
+        products += left @ right.T
+    scale = np.outer(update_norms, np.where(voices, review_norms, 0.0))
+    found: Vector = np.divide(products, scale, out=np.zeros((m, m)), where=scale > 0)
+    np.clip(found, -1.0, 1.0, out=found)
+    found[:, ~voices] = np.nan
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def rank_support(found: Vector) -> Vector:
+    """Each reviewer's M_ij replaced by its rank among the others, spread evenly over [-1, 1].
+
+    The least of k values becomes -1, the largest 1; equal values share the mean of their ranks; a single value becomes
+    0. So a reviewer, however large its numbers, has one voice, and its voice sums to 0.
+
+    Args:
+        found: M, (m, m); NaN where nothing is known.
+
+    Returns:
+        R, (m, m); NaN where M is.
+    """
+    ranks = np.full_like(found, np.nan)
+    for j in range(found.shape[1]):
+        known = np.flatnonzero(np.isfinite(found[:, j]))
+        if not known.size:
+            continue
+        _, place, count = np.unique(found[known, j], return_inverse=True, return_counts=True)
+        mean_rank = np.cumsum(count) - (count + 1) / 2  # of equal values, from 0
+        ranks[known, j] = 2 * mean_rank[place.reshape(-1)] / (known.size - 1) - 1 if known.size > 1 else 0.0
+    return ranks
+
+
+class PairMeans:
+    """The mean of a matrix over rounds, entry by entry, by who judged whom; whoever is absent keeps what was said."""
+
+    def __init__(self) -> None:
+        self._place: dict[Hashable, int] = {}
+        self._total = np.zeros((0, 0))
+        self._count = np.zeros((0, 0))
+
+    def add(self, silos: Sequence[Hashable], values: Vector) -> None:
+        """Takes one round's matrix.
+
+        Args:
+            silos: The silos of its rows and columns, m keys.
+            values: The matrix, (m, m); NaN where nothing is known.
+        """
+        for silo in silos:
+            self._place.setdefault(silo, len(self._place))
+        missing = len(self._place) - len(self._total)
+        if missing:
+            self._total, self._count = (np.pad(one, (0, missing)) for one in (self._total, self._count))
+        where = np.ix_(*2 * [[self._place[silo] for silo in silos]])
+        self._total[where] += np.where(np.isfinite(values), values, 0.0)
+        self._count[where] += np.isfinite(values)
+
+    def over(self, silos: Sequence[Hashable]) -> Vector:
+        """The means over these silos, all of them seen before, (m, m); NaN where nothing is known."""
+        where = np.ix_(*2 * [[self._place[silo] for silo in silos]])
+        count = self._count[where]
+        means: Vector = np.divide(self._total[where], count, out=np.full(count.shape, np.nan), where=count > 0)
+        return means
+
+    def forget(self) -> None:
+        """Forgets all rounds."""
+        self.__init__()  # type: ignore[misc]
+
+
+class SiloMeans:
+    """The mean of a number over rounds, by silo; NaN counts as not said."""
+
+    def __init__(self) -> None:
+        self._total: dict[Hashable, float] = {}
+        self._count: dict[Hashable, int] = {}
+
+    def add(self, silos: Sequence[Hashable], values: Vector) -> None:
+        """Takes one round's numbers, (m,)."""
+        for silo, value in zip(silos, values.tolist(), strict=True):
+            if np.isfinite(value):
+                self._total[silo] = self._total.get(silo, 0.0) + value
+                self._count[silo] = self._count.get(silo, 0) + 1
+
+    def over(self, silos: Sequence[Hashable], otherwise: float = 0.0) -> Vector:
+        """The means over these silos, (m,); `otherwise` for a silo that never said one. Default: 0."""
+        return np.array([self._total[silo] / self._count[silo] if silo in self._count else otherwise for silo in silos])
+
+    def forget(self) -> None:
+        """Forgets all rounds."""
+        self._total, self._count = {}, {}

@@ -1,0 +1,81 @@
+"""Support and ranks: cosines against a plain computation, one voice a reviewer, means by silo."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import rankdata
+
+from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, support
+
+RNG = np.random.default_rng(5)
+UPDATES = RNG.normal(size=(5, 70_000)).astype(np.float32)
+REVIEWS = RNG.normal(size=(5, 70_000)).astype(np.float32)
+
+
+def norms(rows):
+    return np.linalg.norm(rows.astype(np.float64), axis=1)
+
+
+def test_support_is_the_cosine_of_each_update_with_each_review():
+    found = support(UPDATES, REVIEWS, norms(UPDATES), norms(REVIEWS))
+    left, right = UPDATES.astype(np.float64), REVIEWS.astype(np.float64)
+    expected = left @ right.T / np.outer(norms(UPDATES), norms(REVIEWS))
+    off = ~np.eye(5, dtype=bool)
+    np.testing.assert_allclose(found[off], expected[off], rtol=1e-9, atol=1e-12)
+    assert np.isnan(np.diag(found)).all()
+
+
+def test_a_silo_without_a_review_has_no_voice_and_is_judged_all_the_same():
+    spoilt, said = REVIEWS.copy(), norms(REVIEWS)
+    spoilt[2], said[2] = np.nan, np.nan  # what the gate leaves in the row of an invalid review
+    found = support(UPDATES, spoilt, norms(UPDATES), said)
+    assert np.isnan(found[:, 2]).all()
+    whole = support(UPDATES, REVIEWS, norms(UPDATES), norms(REVIEWS))
+    others = [0, 1, 3, 4]
+    np.testing.assert_array_equal(found[:, others], whole[:, others])
+
+
+def test_support_is_zero_where_a_norm_is():
+    updates, reviews = UPDATES.copy(), REVIEWS.copy()
+    updates[1], reviews[3] = 0, 0
+    found = support(updates, reviews, norms(updates), norms(reviews))
+    assert np.nansum(np.abs(found[1])) == 0 and np.nansum(np.abs(found[:, 3])) == 0
+    assert np.isfinite(found[1, 3])
+
+
+@given(arrays(np.float64, (6, 6), elements=st.floats(-1, 1)))
+def test_every_reviewer_has_one_voice_whatever_its_numbers(found):
+    np.fill_diagonal(found, np.nan)
+    ranks = rank_support(found)
+    assert np.nanmax(np.abs(ranks)) <= 1
+    np.testing.assert_allclose(np.nansum(ranks, axis=0), 0, atol=1e-12)
+    for j in range(6):
+        known = np.flatnonzero(np.isfinite(found[:, j]))
+        np.testing.assert_allclose(ranks[known, j], 2 * (rankdata(found[known, j]) - 1) / 4 - 1, atol=1e-12)
+
+
+def test_a_single_value_ranks_in_the_middle_and_nothing_where_nothing_is_known():
+    found = np.full((3, 3), np.nan)
+    found[0, 1] = 0.3
+    ranks = rank_support(found)
+    assert ranks[0, 1] == 0 and np.isnan(np.delete(ranks.ravel(), 1)).all()
+
+
+def test_means_are_over_the_rounds_in_which_both_were_there():
+    means = PairMeans()
+    means.add("ab", np.array([[np.nan, 1.0], [2.0, np.nan]]))
+    means.add("bca", np.array([[np.nan, 5.0, 4.0], [6.0, np.nan, np.nan], [3.0, 7.0, np.nan]]))
+    expected = np.array([[np.nan, 2.0, 7.0], [3.0, np.nan, 5.0], [np.nan, 6.0, np.nan]])
+    np.testing.assert_array_equal(means.over("abc"), expected)
+    means.forget()
+    means.add("a", np.array([[np.nan]]))
+    assert np.isnan(means.over("a")).all()
+
+
+def test_a_silos_mean_leaves_out_what_it_did_not_say():
+    means = SiloMeans()
+    means.add("ab", np.array([1.0, np.nan]))
+    means.add("a", np.array([4.0]))
+    assert means.over("ab", otherwise=-1.0).tolist() == [pytest.approx(2.5), -1.0]

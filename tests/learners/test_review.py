@@ -1,0 +1,177 @@
+"""Peer review as a weight learner: who is believed, what withholding brings, and what the model does meanwhile."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedlaw_flwr.core.simplex import Simplex
+from fedlaw_flwr.learners.interface import PeerEvidence
+from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Updates, WeightLearning
+from fedlaw_flwr.learners.options import WeightOptions
+from fedlaw_flwr.learners.review import PeerReview, robust_z
+
+N, D, B = 10, 40, 3
+NO_ONE = np.zeros(N, bool)
+
+
+def world(seed=0, attackers=(7, 8, 9), lies=False):
+    """Honest silos want the same, seen through noise of their own; attackers send the reverse, and forge reviews."""
+    rng = np.random.default_rng(seed)
+    aim = rng.normal(size=D)
+    updates = aim + 0.7 * rng.normal(size=(N, D))
+    reviews = aim + 0.7 * rng.normal(size=(N, D))
+    for i in attackers:
+        updates[i] *= -1
+        reviews[i] = -aim if lies else -reviews[i]
+    return updates.astype(np.float32), reviews.astype(np.float32)
+
+
+def first(updates, reviews, losses=None, silent=(), trusted=NO_ONE, root=None, silos=None):
+    said = np.linalg.norm(reviews.astype(np.float64), axis=1)
+    said[list(silent)] = np.nan
+    rows = range(len(updates)) if silos is None else silos
+    return Updates(
+        silos=list(rows),
+        updates=updates.copy(),
+        losses=np.ones(len(updates)),
+        norms=np.linalg.norm(updates.astype(np.float64), axis=1),
+        asked=len(updates),
+        rejected=0,
+        honest=np.ones(len(updates), bool),
+        reviews=Reviews(reviews, said, np.ones(len(updates)) if losses is None else losses, trusted, root),
+    )
+
+
+def learning(**options):
+    return WeightLearning(WeightOptions(variant="review", **options), N, B, 0.1, quorum=0)
+
+
+def test_the_round_needs_no_second_exchange_and_attackers_get_no_weight():
+    learner = learning()
+    assert learner.asks_for_reviews(1)
+    step = learner.open(1, first(*world()))
+    assert isinstance(step, Step)
+    assert step.weights[7:].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(step.weights[:7], 1 / 7)
+    assert step.account.vouching.tolist() == list(range(7))
+    assert step.account.reviewers.tolist() == list(range(10))
+
+
+def test_nobody_is_excluded_where_nobody_is_objected_to():
+    step = learning().open(1, first(*world(attackers=())))
+    np.testing.assert_allclose(step.weights, 1 / N)
+    assert len(step.account.vouching) == N - B
+
+
+def test_liars_that_praise_one_another_do_not_win():
+    step = learning().open(1, first(*world(lies=True)))
+    assert step.weights[7:].tolist() == [0, 0, 0] and (step.weights[:7] > 0).all()
+
+
+def test_reviews_are_asked_for_while_weights_are_learned_and_not_afterwards():
+    learner = learning(weight_rounds=2)
+    asked = []
+    for number in range(1, 5):
+        asked.append(learner.asks_for_reviews(number))
+        sent = first(*world(number))
+        step = learner.open(number, sent if asked[-1] else replace(sent, reviews=None))
+        assert isinstance(step, Step)
+    assert asked == [True, True, False, False]
+    assert step.account.phase == "frozen" and step.weights[7:].sum() == 0
+
+
+def test_a_silo_without_a_review_is_judged_and_has_no_voice():
+    updates, reviews = world()
+    spoilt = reviews.copy()
+    spoilt[[2, 8]] = 1e9
+    here = learning().open(1, first(updates, spoilt, silent=(2, 8)))
+    assert here.weights[8] == 0 and here.weights[2] > 0
+    assert here.account.reviewers.tolist() == [0, 1, 3, 4, 5, 6, 7, 9]
+    assert np.isnan(here.account.support[:, [2, 8]]).all()
+
+
+@pytest.mark.parametrize("silent", [(7, 8, 9, 0), (0, 1, 2, 3), tuple(range(10))])
+def test_with_fewer_than_m_less_b_reviews_the_model_stays_and_the_round_is_made_up_for(silent):
+    learner = learning(weight_rounds=1)
+    skip = learner.open(1, first(*world(), silent=silent))
+    assert isinstance(skip, Skip) and "7 are needed" in skip.reason
+    assert learner.asks_for_reviews(2)
+    assert isinstance(learner.open(2, first(*world())), Step)
+    assert not learner.asks_for_reviews(3)
+
+
+def test_a_rejected_reply_lowers_b_and_a_missing_review_does_not():
+    updates, reviews = (rows[:9] for rows in world(attackers=(7, 8)))
+    sent = replace(first(updates, reviews, silent=(7, 8), silos=range(9), trusted=NO_ONE[:9]), asked=10, rejected=1)
+    assert isinstance(learning().open(1, sent), Step)  # b' = 2 of 9: 7 reviews are needed, and 7 came
+    sent = replace(first(updates, reviews, silent=(6, 7, 8), silos=range(9), trusted=NO_ONE[:9]), asked=10, rejected=1)
+    assert isinstance(learning().open(1, sent), Skip)
+
+
+def test_a_silo_that_is_away_keeps_what_was_said_of_it_and_weights_do_not_depend_on_the_order():
+    updates, reviews = world()
+    order = np.random.default_rng(2).permutation(N)
+    one, other = learning(), learning()
+    here = one.open(1, first(updates, reviews))
+    there = other.open(1, first(updates[order], reviews[order], silos=order.tolist()))
+    np.testing.assert_array_equal(there.weights, here.weights[order])
+    present = [0, 1, 2, 3, 4, 5, 7, 8]
+    later = first(updates[present], reviews[present], silos=present, trusted=NO_ONE[:8])
+    step = one.open(2, replace(later, asked=10))
+    assert step.weights[6:].tolist() == [0, 0]
+
+
+def test_trusted_reviewers_are_the_only_voices():
+    updates, reviews = world(attackers=(4, 5, 6, 7, 8, 9))  # a majority: no peer can find them
+    trusted = NO_ONE.copy()
+    trusted[0] = True
+    step = learning(trusted="silo 0").open(1, first(updates, reviews, trusted=trusted))
+    assert step.weights[:4].min() > 0
+    root = reviews[0].astype(np.float64)
+    assert learning().open(1, first(updates, reviews, root=root)).account.approval[4:].max() < 0
+
+
+def test_a_root_of_trust_needs_no_reviews_of_silos():
+    updates, reviews = world()
+    step = learning().open(1, first(updates, reviews, silent=range(10), root=reviews[0].astype(np.float64)))
+    assert isinstance(step, Step) and step.weights[7:].sum() == 0
+
+
+@pytest.mark.parametrize("part", ["rank", "set", "evidence", "loss", "norm", "mean", "trim"])
+def test_every_part_can_be_left_out(part):
+    step = learning(review_without=part).open(1, first(*world(attackers=())))
+    assert step.weights.sum() == pytest.approx(1)
+    assert (step.weights > 0).sum() == (7 if part == "evidence" else 10)
+
+
+def evidence(support, losses=None, excess=None):
+    m = len(support)
+    np.fill_diagonal(support, np.nan)
+    losses = np.ones(m) if losses is None else losses
+    excess = np.zeros(m) if excess is None else excess
+    return PeerEvidence(range(m), support, None, losses, excess, np.zeros(m, bool), Simplex(m, 2, m - 2, 1.0))
+
+
+def test_a_high_loss_and_a_large_norm_count_against_a_silo_that_reviews_say_nothing_of():
+    losses = np.array([1.0, 1.1, 0.9, 1.0, 1.05, 4.0])
+    excess = np.array([0.0, 0, 0, 2.0, 0, 0])
+    judgement = PeerReview()(evidence(np.zeros((6, 6)), losses, excess))
+    assert judgement.vouching.tolist() == [0, 1, 2, 4]
+    assert (judgement.weights > 0).all()  # and nobody speaks against them
+
+
+def test_robust_z_is_cut_and_leaves_out_what_is_not_known():
+    z = robust_z(np.array([1.0, 2.0, 3.0, 100.0, np.nan]))
+    np.testing.assert_allclose(z[:4], np.clip((np.array([1, 2, 3, 100]) - 2.5) / 1.4826, -3, 3))
+    assert np.isnan(z[4])
+    assert robust_z(np.array([2.0, 2.0, np.nan])).tolist()[:2] == [0, 0]
+
+
+def test_settings_that_peer_review_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="'review' has none of these"):
+        WeightOptions(variant="review", score_decay=0.5)
+    with pytest.raises(ValueError, match="only variant='review'"):
+        WeightOptions(trusted="bonn")
+    with pytest.raises(ValueError, match="is not one of rank"):
+        WeightOptions(variant="review", review_without="ranks")
