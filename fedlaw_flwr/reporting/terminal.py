@@ -110,8 +110,15 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("", *(v.strategy for v in verdicts)):
         table.add_column(heading, justify="left" if not heading else "right")
+    for name, values in verdict_rows(verdicts):
+        table.add_row(name, *values)
+    return table
+
+
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, list[str]]]:
+    """The figures of runs, a row each: its name, and the value of every run."""
     backdoored = any(v.attack_success is not None for v in verdicts)
-    rows = [
+    return [
         (f"accuracy {verdicts[0].measured}" if verdicts else "accuracy", [_percent(v.accuracy) for v in verdicts]),
         *([("backdoor's success", [_percent(v.attack_success) for v in verdicts])] if backdoored else []),
         ("attackers caught", [_of(v.caught, v.attackers) for v in verdicts]),
@@ -122,9 +129,6 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
         ("bytes from the silos", [_bytes(v.bytes_up) for v in verdicts]),
         ("seconds in rounds", [f"{v.seconds:.1f}" for v in verdicts]),
     ]
-    for name, values in rows:
-        table.add_row(name, *values)
-    return table
 
 
 def _percent(value: float | None) -> str:
