@@ -10,7 +10,7 @@ from fedlaw_flwr.reporting.explanations import is_taken_apart, score_of
 from fedlaw_flwr.reporting.in_short import parts
 
 # What a chart can show of a number: more digits only make the page larger.
-_DIGITS, _WEIGHT_DIGITS = 4, 5
+_DIGITS, _FINE = 3, 4
 _STATE = {"counted": "w", "excluded": "x", "rejected": "r", "silent": "s", "absent": "a", "": "-"}
 
 
@@ -50,15 +50,14 @@ def chart_data(run: Run, silos: Sequence[str], others: Mapping[str, Run]) -> dic
         "frozenAfter": frozen_after(run),
         "silos": {
             "state": ["".join(_STATE[word] for word in words[silo]) for silo in silos],
-            "weight": _table(silos, [event.weight_of for event in rounds], _WEIGHT_DIGITS),
+            "weight": _table(silos, [event.weight_of for event in rounds]),
             "loss": _table(silos, [_by_silo(event, event.losses) for event in rounds]),
             "norm": _table(silos, [_by_silo(event, event.norms) for event in rounds]),
         },
         "learned": {
             "number": [event.round for event in learned],
             "alignment": _table(silos, [_scored(event, event.alignment) for event in learned]),
-            "trial": _table(silos, [_scored(event, event.trial_losses) for event in learned]),
-            "score": _table(silos, [_scored(event, event.scores) for event in learned], _WEIGHT_DIGITS),
+            "score": _table(silos, [_scored(event, event.scores) for event in learned], _FINE),
             "lowest": [_lowest(event) for event in learned],
         },
         "marks": exclusions(run, excluded),
@@ -108,9 +107,7 @@ def measurements(label: str, run: Run) -> dict[str, Any]:
         "round": [event.round for event in events],
         "bytes": [spent.get(event.round, (total, seconds))[0] for event in events],
         "seconds": [short(spent.get(event.round, (total, seconds))[1]) for event in events],
-        "metrics": {
-            name: [short(event.metrics.get(name), _WEIGHT_DIGITS) for event in events] for name in sorted(names)
-        },
+        "metrics": {name: [short(event.metrics.get(name), _FINE) for event in events] for name in sorted(names)},
     }
 
 
@@ -171,7 +168,7 @@ def _lowest(event: RoundEnded) -> float | None:
     """The least score that got weight in a weight round."""
     weights = event.weight_of
     kept = [h for silo, h in _scored(event, event.scores).items() if weights.get(silo, 0.0) > EXCLUDED_AT]
-    return short(min(kept), _WEIGHT_DIGITS) if kept else None
+    return short(min(kept), _FINE) if kept else None
 
 
 def short(value: Any, digits: int = _DIGITS) -> Any:

@@ -8,17 +8,25 @@ from fedlaw_flwr.events.types import NoReply, ReplyRejected, RoundEnded
 from fedlaw_flwr.reporting.explanations import is_taken_apart, score_of
 from fedlaw_flwr.reporting.figures import strategy_name
 
+# More changes than this of one silo are no longer read.
+_CHANGES = 30
 
-def in_short(run: Run, silo: str) -> str:
-    """What became of a silo, in one sentence for a reader who knows no formula."""
+
+def in_short(run: Run, silo: str, words: Sequence[str]) -> str:
+    """What became of a silo, in one sentence for a reader who knows no formula.
+
+    Args:
+        run: The run.
+        silo: The silo's name.
+        words: Its part in each round, as `parts` gives it.
+    """
     deciding = run.deciding
     if deciding is None:
         return "No round moved the model, so no silo counted."
     if silo not in deciding.silos:
         return _not_there(run, deciding, silo)
-    weight = run.weight(silo)
     if silo not in run.excluded:
-        return _counted(run, deciding, silo, weight)
+        return _counted(run, deciding, silo, words)
     if deciding.phase == "rule":
         return f"{strategy_name(run.settings)} left its update out in round {deciding.round}."
     return _excluded(run, deciding, silo)
@@ -44,14 +52,20 @@ def parts(run: Run) -> dict[str, list[str]]:
 
 
 def changes(run: Run, silo: str, words: Sequence[str]) -> list[tuple[int, str]]:
-    """The rounds in which a silo's part (`parts`) changed, and how, in order."""
-    found: list[tuple[int, str]] = []
+    """The rounds in which a silo's part (`parts`) changed, and how, in order; of very many the last."""
+    found: list[tuple[RoundEnded, str]] = []
     before = ""
     for event, word in zip(run.rounds, words, strict=True):
         if word and word != before:
-            found.append((event.round, _said(run, event, silo, word)))
+            found.append((event, word))
             before = word
-    return found
+    shown = found[-_CHANGES:]
+    told = [(event.round, _said(run, event, silo, word)) for event, word in shown]
+    if len(shown) < len(found):
+        told.insert(
+            0, (found[0][0].round, f"{len(found) - len(shown)} changes from here on are left out of this list.")
+        )
+    return told
 
 
 def told_by_reviewers(event: Any, silo: str) -> str:
@@ -112,14 +126,15 @@ def _not_there(run: Run, deciding: RoundEnded, silo: str) -> str:
     return f"It was not online in round {deciding.round}."
 
 
-def _counted(run: Run, deciding: RoundEnded, silo: str, weight: float | None) -> str:
+def _counted(run: Run, deciding: RoundEnded, silo: str, words: Sequence[str]) -> str:
     attacked = "It attacked, and still counted" if silo in run.attackers and run.is_judged else "It counted"
+    weight = run.weight(silo)
     if weight is None:
         return f"{attacked}." if deciding.kept is not None else "Its update went into the step."
     share = f"an equal share is {1 / len(deciding.silos):.3g}"
     # How often it had none is what a reader of a near miss wants to know.
-    none = sum(silo in run.excluded_in(number) for number, weights in run.weights.items() if silo in weights)
-    ever = f"; it had no weight in {none} of {len(run.weights)} rounds" if none else ""
+    none, rounds = words.count("excluded"), words.count("excluded") + words.count("counted")
+    ever = f"; it had no weight in {none} of {rounds} rounds" if none else ""
     return f"{attacked}: weight {weight:.3g} at the end ({share}){ever}."
 
 
@@ -133,7 +148,7 @@ def _excluded(run: Run, deciding: RoundEnded, silo: str) -> str:
     if silo not in (learned.scored or ()):
         return f"It was not there in round {number}, the last that learned weights."
     told = told_by_reviewers(learned, silo)
-    if told:
+    if told and not told.startswith("0 of"):
         return f"{told[0].upper()}{told[1:]} (round {number})."
     if not is_taken_apart(learned):
         return f"It got no weight in round {number}."

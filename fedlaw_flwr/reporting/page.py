@@ -13,8 +13,8 @@ from typing import Any
 from fedlaw_flwr.reporting.figures import report_extra
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-# Events above this, packed, stay in events.jsonl beside the page, and the page links to them.
-_EVENTS_IN_PAGE = 400_000
+# Events longer than this stay in events.jsonl beside the page, and the page links to them.
+_EVENTS_IN_PAGE = 1_000_000
 
 
 def render(page: "Page", data: Mapping[str, Any], events: bytes = b"", refresh: int | None = None) -> str:
@@ -43,7 +43,7 @@ def render(page: "Page", data: Mapping[str, Any], events: bytes = b"", refresh: 
         scripts=scripts,
         policy=_policy(scripts),
         data=_packed(json.dumps(data, separators=(",", ":"), allow_nan=False).encode()),
-        events=packed if events and len(packed := _packed(events)) <= _EVENTS_IN_PAGE else "",
+        events=_packed(events) if 0 < len(events) <= _EVENTS_IN_PAGE else "",
         refresh=refresh,
     )
 
@@ -116,6 +116,21 @@ class Column:
     title: str
     of: Callable[[SiloRow], str]
     is_number: bool = True
+
+
+COLUMNS = (
+    Column("Outcome", lambda row: row.outcome, is_number=False),
+    Column("Attack", lambda row: row.attack or "", is_number=False),
+    Column("Final weight", lambda row: "" if row.weight is None else f"{row.weight:.4f}"),
+    Column("First round without", lambda row: "" if row.first_without is None else str(row.first_without)),
+    Column("Rounds without", lambda row: str(row.rounds_without or "")),
+    Column("Rejected", lambda row: str(row.rejected or "")),
+    Column("Silent", lambda row: str(row.silent or "")),
+    Column("Clipped", lambda row: str(row.clipped or "")),
+    Column("Loss raised", lambda row: str(row.raised or "")),
+    Column("Median loss", lambda row: "" if row.median_loss is None else f"{row.median_loss:.3f}"),
+)
+"""The columns of the table of silos, beside its name and what happened."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +231,6 @@ class Page:
     excluded_at: float
     detection: Detection | None
     silos: Sequence[SiloRow]
-    columns: Sequence[Column]
     reasons: Sequence[Reason]
     review: int | None
     notes: Sequence[str]
@@ -232,6 +246,20 @@ class Page:
     repeat: Repeat
     versions: str
     runs: SideBySide | None = field(default=None)
+
+    @property
+    def silos_first(self) -> list[SiloRow]:
+        """The silos that a reader looks for: excluded, absent, or got through."""
+        return [row for row in self.silos if row.mood != "in"]
+
+    @property
+    def silos_rest(self) -> list[SiloRow]:
+        """The silos that counted."""
+        return [row for row in self.silos if row.mood == "in"]
+
+    def columns_of(self, rows: Sequence[SiloRow]) -> list[Column]:
+        """The columns that say something of at least one of these rows."""
+        return [column for column in COLUMNS if any(column.of(row) for row in rows)]
 
     @property
     def settings_changed(self) -> list[tuple[str, Any, Any]]:

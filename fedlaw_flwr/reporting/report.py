@@ -22,7 +22,6 @@ from fedlaw_flwr.reporting.figures import run_labels, strategy_name
 from fedlaw_flwr.reporting.in_short import changes, in_short, parts
 from fedlaw_flwr.reporting.narrative import alarm, story
 from fedlaw_flwr.reporting.page import (
-    Column,
     Detection,
     GateRow,
     Group,
@@ -101,7 +100,6 @@ def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
         if run.deciding and run.attackers and found.detection
         else None,
         silos=rows,
-        columns=columns(rows),
         reasons=reasons(run, rows),
         review=next((event.round for event in reversed(run.rounds) if getattr(event, "support", None)), None),
         notes=notes(run),
@@ -242,23 +240,6 @@ def groups(rows: Sequence[SiloRow]) -> list[Group]:
     return found
 
 
-def columns(rows: Sequence[SiloRow]) -> list[Column]:
-    """The columns of the silos' table that say something of at least one row."""
-    every = [
-        Column("Outcome", lambda row: row.outcome, is_number=False),
-        Column("Attack", lambda row: row.attack or "", is_number=False),
-        Column("Final weight", lambda row: "" if row.weight is None else f"{row.weight:.4f}"),
-        Column("First round without", lambda row: "" if row.first_without is None else str(row.first_without)),
-        Column("Rounds without", lambda row: str(row.rounds_without or "")),
-        Column("Rejected", lambda row: str(row.rejected or "")),
-        Column("Silent", lambda row: str(row.silent or "")),
-        Column("Clipped", lambda row: str(row.clipped or "")),
-        Column("Loss raised", lambda row: str(row.raised or "")),
-        Column("Median loss", lambda row: "" if row.median_loss is None else f"{row.median_loss:.3f}"),
-    ]
-    return [column for column in every if any(column.of(row) for row in rows)]
-
-
 def reasons(run: Run, rows: Sequence[SiloRow]) -> list[Reason]:
     """What is said of the silos that do not count, each sentence once."""
     said: dict[str, list[str]] = defaultdict(list)
@@ -350,7 +331,7 @@ def silo_rows(run: Run) -> list[SiloRow]:
                 clipped=clipped[silo],
                 raised=raised[silo],
                 median_loss=statistics.median(losses[silo]) if losses[silo] else None,
-                short=in_short(run, silo),
+                short=in_short(run, silo, words[silo]),
                 why=why(run, silo),
                 changes=changes(run, silo, words[silo]),
             )
@@ -444,7 +425,8 @@ def legend(run: Run) -> str:
     parts.append("The median loss is of what a silo reported of the model, over all rounds.")
     if run.attackers and run.is_judged:
         parts.append(
-            "Shaded: attackers that got through and honest silos excluded. Who attacks is known in experiments only."
+            "Attackers that got through and honest silos excluded are marked with !. Who attacks is known in "
+            "experiments only."
         )
     return " ".join(parts)
 
@@ -502,7 +484,7 @@ def settings_rows(settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Name, value and, where the value is another, the default (None: it is the default)."""
     defaults = Settings().as_config()
     return [
-        (name, _shown(value), f"default {_shown(defaults[name])}" if defaults.get(name, value) != value else None)
+        (name, _shown(value), _shown(defaults[name]) if defaults.get(name, value) != value else None)
         for name, value in settings.items()
     ]
 
@@ -513,8 +495,8 @@ def repeat(run: Run) -> Repeat:
         return Repeat("The run failed before it wrote its settings.", "")
     if run.settings.get("task") == OWN_TASK:
         return Repeat(
-            "The silos' data stay with them: only this federation can repeat the run, with `fedlaw deploy run` or "
-            "`fedlaw deploy containers run` and the settings below.",
+            "The silos' data stay with them: only this federation can repeat the run, with fedlaw deploy run or fedlaw "
+            "deploy containers run, and the settings below.",
             "",
         )
     defaults = Settings().as_config()
@@ -523,7 +505,7 @@ def repeat(run: Run) -> Repeat:
         for name, value in run.settings.items()
         if name in defaults and name != "run-dir" and defaults[name] != value
     ]
-    sentence = "This command repeats the run. Add `--engine batched` or `--engine in-process` if it was run so."
+    sentence = "This command repeats the run. Add --engine batched or --engine in-process if it was run so."
     return Repeat(sentence, shlex.join(["fedlaw", "run", *given]))
 
 

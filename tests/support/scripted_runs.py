@@ -1,6 +1,7 @@
 """Run folders written event by event, and large and hostile ones, for the tests of what people see of a run."""
 
 import json
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from fedlaw_flwr.core.projection import project
 from fedlaw_flwr.core.scores import least_loss, score
 from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import from_dict
+from fedlaw_flwr.events.types import RoundEnded, from_dict
 from fedlaw_flwr.reporting.report import page_of
 
 BETA = 0.01
@@ -122,3 +123,84 @@ AGREES, ALIKE = [0.012] * 6, [0.4] * 6
 def but(values, **others):
     """The values with those of silo_3=... replaced."""
     return [others.get(f"silo_{row}", value) for row, value in enumerate(values)]
+
+
+def large(folder, silos=200, rounds=400):
+    """A run of this size in which every round learned weights: the largest page there is for it."""
+    rng = np.random.default_rng(0)
+    names = [f"silo {number}" for number in range(silos)]
+    settings = Settings.read({"num-silos": silos, "num-rounds": rounds, "weight-rounds": rounds}).as_config()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    totals = {"answered": silos, "bytes-down": 10**8, "bytes-up": 10**8, "seconds": 10.5}
+    attackers = dict.fromkeys(names[: silos // 5], "inverse_gradient")
+    with (folder / "events.jsonl").open("w") as events:
+
+        def write(**event):
+            events.write(json.dumps(event) + "\n")
+
+        write(kind="run", settings=settings, attackers=attackers, version=2)
+        for number in range(1, rounds + 1):
+            weights = rng.dirichlet(np.ones(silos)) * (rng.random(silos) > 0.2)
+            write(
+                kind="round",
+                round=number,
+                skipped=False,
+                seconds=21.3,
+                exchanges=[totals, totals],
+                phase="learning",
+                silos=names,
+                clip=rng.random() + 5,
+                scored=names,
+                **{"bytes-down": 2 * 10**8, "bytes-up": 2 * 10**8, "losses-raised": [], "unscored": []},
+                **{"losses": rng.gamma(2.0, 1.0, silos).tolist(), "norms": rng.gamma(9.0, 1.0, silos).tolist()},
+                **{"trial-losses": rng.gamma(2.0, 1.0, silos).tolist(), "weights": (weights / weights.sum()).tolist()},
+                **{"alignment": rng.normal(0.01, 0.01, silos).tolist(), "scores": rng.normal(0, 0.1, silos).tolist()},
+            )
+            write(kind="evaluation", round=number, metrics={"loss": rng.random(), "accuracy": rng.random()})
+        write(kind="end", status="completed")
+    return folder
+
+
+HOSTILE = "<script>alert(1)</script>"
+"""A silo's name that a page must show as the text it is."""
+
+
+def hostile(folder):
+    """A run with a silo of that name, which is excluded, rejected and silent, and a name with every quote there is."""
+    run = Scripted(folder, attackers=["silo 5"], max_byzantine=1)
+    run.silos[0], run.silos[2] = HOSTILE, "</td>\"'><img src=x onerror=alert(2)>&amp; {{ 7 * 7 }} \n\x07"
+    run.gate(HOSTILE, f"</td>{HOSTILE}", kind="silent").learned(but(AGREES, silo_0=-0.05, silo_5=-0.05), ALIKE)
+    run.gate("silo 3", f"</script>{HOSTILE}").learned(but(AGREES, silo_0=-0.05), ALIKE, absent=["silo 3"])
+    run.write(kind="warning", reason=HOSTILE)
+    run.frozen().end("failed", reason=HOSTILE)
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviewed(RoundEnded):
+    """A weight round with peer review."""
+
+    support: tuple | None = None
+    vouching: tuple | None = None
+    reviewers: tuple | None = None
+
+
+def reviewed(folder, silos=8):
+    """A run whose last weight round says who vouches for whom: silo 7 helps nobody but itself."""
+    scripted = Scripted(folder, silos=silos, attackers=["silo 7"], max_byzantine=2)
+    scripted.learned([0.012] * (silos - 1) + [-0.2], [0.4] * silos).frozen().end()
+    run = Run.read(folder)
+    names = tuple(scripted.silos)
+    support = tuple(
+        tuple(
+            None if i == j or j == silos - 2 else (-0.03 if silos - 1 in (i, j) else 0.02) + 0.001 * j
+            for j in range(silos)
+        )
+        for i in range(silos)
+    )
+    first = run.rounds[0]
+    values = {one.name: getattr(first, one.name) for one in fields(first)}
+    event = Reviewed(**values, support=support, vouching=names[: silos - 2], reviewers=names[: silos - 2] + names[-1:])
+    events = [event if one is first else one for one in run.events]
+    return Run.of(events, folder.name)

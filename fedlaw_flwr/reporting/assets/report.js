@@ -23,10 +23,10 @@ root.classList.remove("nojs");
 // Colours and numbers ----------------------------------------------------------------------------------------------
 
 const LIGHT = { ink: "#16202c", soft: "#566273", line: "#dde3ea", card: "#ffffff", blue: "#0b6cb8", orange: "#d9700f",
-  grey: "#c9d0d8", dark: "#6b7683", low: "#d5e6f5", mid: "#5a9fd4", high: "#08386b", band: "#c9d6e3", out: "#f2a65a",
+  grey: "#c9d0d8", dark: "#6b7683", ramp: ["#e4f3d3", "#8fd3bd", "#3d9cc4", "#1d4f9c"], band: "#c9d6e3", out: "#f2a65a",
   lines: ["#0b6cb8", "#d9700f", "#00805f", "#a03c86", "#7a6200", "#3b3f46"] };
 const DARK = { ink: "#e6ebf1", soft: "#9eabba", line: "#2b3643", card: "#171e27", blue: "#6db3f2", orange: "#f0a35e",
-  grey: "#3a4552", dark: "#7d8a98", low: "#1c3a57", mid: "#4b93d1", high: "#d3eaff", band: "#33475a", out: "#c8762a",
+  grey: "#3a4552", dark: "#7d8a98", ramp: ["#17364a", "#1f6f84", "#4aa7ab", "#a5dcb4"], band: "#33475a", out: "#c8762a",
   lines: ["#6db3f2", "#f0a35e", "#4fc8a4", "#e08cc9", "#d8bf4d", "#b6c0ca"] };
 const isDark = () => root.dataset.theme === "dark";
 const C = () => (isDark() && !printing ? DARK : LIGHT);
@@ -149,6 +149,7 @@ const sorted = () => {
   return order === "verdict" ? all : all.sort((a, b) => rows[a].place - rows[b].place);
 };
 const hasWeights = D.silos.weight.length > 0;
+const mostWeight = D.silos.weight.reduce((most, row) => row.reduce((a, b) => Math.max(a, b || 0), most), 0);
 const knowsTruth = rows.some((row) => row.attack);
 const stateOf = (index, column) => D.silos.state[index][column];
 function tell(index, column) {
@@ -168,14 +169,11 @@ function heat(map) {
   const height = Math.max(170, Math.min(n * (n > 60 ? 7 : 19), 1100)) + 62;
   $("weight-map").style.height = `${height}px`;
   const weights = [], special = [];
-  let most = 0;
   shown.forEach((index, y) => {
     for (let x = 0; x < columns; x += 1) {
       const state = stateOf(index, x);
       if (state === "w") {
-        const weight = hasWeights ? D.silos.weight[index][x] : 1;
-        weights.push([x, y, weight]);
-        most = Math.max(most, weight);
+        weights.push([x, y, hasWeights ? D.silos.weight[index][x] : 1]);
       } else special.push([x, y, "xrsa-".indexOf(state)]);
     }
   });
@@ -195,7 +193,7 @@ function heat(map) {
     yAxis: [{ ...yAxis, axisLabel: { color: c.ink, fontSize: 12, width: left - 12, overflow: "truncate", margin: 8 + stripe,
       interval: n > 60 ? "auto" : 0 } }, ...(knowsTruth ? [{ ...yAxis, gridIndex: 1, show: false }] : [])],
     visualMap: [
-      { show: false, seriesIndex: 0, min: 0, max: most || 1, inRange: { color: [c.low, c.mid, c.high] } },
+      { show: false, seriesIndex: 0, min: 0, max: hasWeights ? mostWeight || 1 : 2, inRange: { color: c.ramp } },
       { show: false, seriesIndex: 1, type: "piecewise", pieces: [{ value: 0, color: c.out }, { value: 1, color: c.dark }, { value: 2, color: c.dark },
         { value: 3, color: c.grey }, { value: 4, color: c.grey }] },
       ...(knowsTruth ? [{ show: false, seriesIndex: 2, type: "piecewise", pieces: [{ value: 1, color: isDark() && !printing ? "#e08cc9" : "#8a2b70" }, { value: 0, color: "rgba(0,0,0,0)" }] }] : []),
@@ -251,9 +249,9 @@ function legend() {
     found.push(item);
   };
   if (kind === "map" && hasWeights) {
-    const item = make("li", "little weight"), ramp = make("span", undefined, "ramp");
-    ramp.style.background = `linear-gradient(90deg, ${c.low}, ${c.mid}, ${c.high})`;
-    item.append(ramp, "much weight");
+    const item = make("li", "0"), ramp = make("span", undefined, "ramp");
+    ramp.style.background = `linear-gradient(90deg, ${c.ramp.join(", ")})`;
+    item.append(ramp, `weight ${short(mostWeight)}`);
     found.push(item);
   } else key(c.blue, "counts");
   if (kind === "lines" && hasWeights) key(c.orange, "had no weight at the end, or an attacker (dashed)");
@@ -314,7 +312,7 @@ function one(title, values, more = {}) {
   return {
     aria: says(`${title} of ${rows[silo].name} over the rounds`),
     grid: grid({ right: 22 }), xAxis: roundAxis({ min: numbers[0] === last ? last - 1 : numbers[0] }),
-    yAxis: valueAxis({ scale: more.scale !== false, axisLabel: { color: c.soft, fontSize: 12, formatter: short, hideOverlap: true } }),
+    yAxis: valueAxis({ scale: more.top === undefined, max: more.top, axisLabel: { color: c.soft, fontSize: 12, formatter: short, hideOverlap: true } }),
     tooltip: { ...base().tooltip, trigger: "axis", axisPointer: { lineStyle: { color: c.soft } }, formatter: (items) => {
       const x = items[0].value[0], i = xs.indexOf(x);
       if (i < 0) return "";
@@ -335,7 +333,7 @@ function terms() {
     ...(D.bsum ? [] : [{ name: gap < 0 ? "missed weight by" : "above the least by", difference: gap, total: true }])].reverse();
   return {
     aria: says(`The terms of the score of ${rows[silo].name} in round ${found.round}`),
-    grid: grid({ left: 4, right: 62, top: 4 }), xAxis: valueAxis({ axisLabel: { color: c.soft, fontSize: 12, formatter: short, hideOverlap: true }, splitNumber: 3 }),
+    grid: { left: 118, right: 78, top: 4, bottom: 24 }, xAxis: valueAxis({ axisLabel: { color: c.soft, fontSize: 12, formatter: short, hideOverlap: true }, splitNumber: 3 }),
     yAxis: { type: "category", data: bars.map((bar) => bar.name), axisTick: { show: false }, axisLine: { show: false }, axisLabel: { color: c.ink, fontSize: 12 } },
     tooltip: { ...base().tooltip, formatter: ({ dataIndex }) => {
       const bar = bars[dataIndex];
@@ -344,13 +342,13 @@ function terms() {
     } },
     series: [{ type: "bar", barMaxWidth: 22, data: bars.map((bar) => ({ value: bar.difference,
       itemStyle: { color: bar.difference < 0 ? c.orange : c.blue, borderRadius: 3, opacity: bar.total ? 1 : 0.75 } })),
-      label: { show: true, position: "right", color: c.ink, fontSize: 12, formatter: ({ value }) => (value > 0 ? "+" : "") + short(value) } }],
+      label: { show: true, position: "right", color: c.ink, fontSize: 12, formatter: ({ value }) => (value > 0 ? "+" : "") + short(Number(value.toPrecision(3))) } }],
   };
 }
 const own = (table) => (table.length ? table[silo] : null);
 const SMALL = {
   terms,
-  weight: () => one("Weight", own(D.silos.weight), { area: true, scale: false }),
+  weight: () => one("Weight", own(D.silos.weight), { area: true, top: mostWeight ? Number((1.1 * mostWeight).toPrecision(2)) : undefined }),
   score: () => one("Score", own(D.learned.score), { xs: D.learned.number, limit: D.learned.lowest, limitName: "Least that got weight" }),
   alignment: () => one("Alignment", own(D.learned.alignment), { xs: D.learned.number, band: band("alignment", D.learned.alignment) }),
   loss: () => one("Loss", own(D.silos.loss), { band: band("loss", D.silos.loss) }),
@@ -399,7 +397,7 @@ function spent() {
   series[0].markLine = cursor(round || null);
   return {
     aria: says(`${inBytes ? "Bytes" : "Seconds"} of each exchange in each round`),
-    legend: { top: 0, left: 0, textStyle: { color: c.ink }, itemWidth: 14 }, grid: grid({ top: 36 }),
+    legend: { top: 0, left: 0, type: "scroll", textStyle: { color: c.ink }, itemWidth: 14 }, grid: grid({ top: 36 }),
     xAxis: roundAxis({ min: numbers[0] - 1, max: last + 1 }), yAxis: valueAxis({ axisLabel: { color: c.soft, fontSize: 12, formatter: inBytes ? bytes : undefined } }),
     tooltip: { ...base().tooltip, trigger: "axis", axisPointer: { type: "shadow" }, formatter: (items) => plain([`Round ${items[0].value[0]}`,
       ...items.map((item) => `${item.seriesName}: ${inBytes ? bytes(item.value[1]) : `${short(item.value[1])} s`}`)]) },
