@@ -53,16 +53,6 @@ def comparison_picture(folders: Sequence[Path], path: Path) -> Path:
     return _save(_figure(curves, weights, label), path)
 
 
-def weights_svg(run: Run) -> str:
-    """The picture of `weights_picture` as an <svg> element; empty if the run holds nothing to draw."""
-    curve, weights = run.accuracies, weight_map(run)
-    if not curve and weights is None:
-        return ""
-    text = io.StringIO()
-    write(_figure({strategy_name(run.settings): curve}, weights), text, "svg")
-    return text.getvalue()[text.getvalue().index("<svg") :]
-
-
 @contextmanager
 def report_extra() -> Iterator[None]:
     """Around an import of matplotlib or jinja2: turns its absence into one sentence that says what to install."""
