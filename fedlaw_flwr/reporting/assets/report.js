@@ -95,6 +95,7 @@ function chart(id, build, renderer = "svg") {
     if (!option) return;
     if (!one.drawn || one.drawn.getDom() !== element) {
       one.drawn = echarts.init(element, null, { renderer });
+      one.done = new Promise((resolve) => { one.drawn.on("finished", resolve); });
       one.drawn.on("click", (event) => one.click && one.click(event));
     }
     one.drawn.resize();
@@ -123,7 +124,7 @@ function curve() {
   const found = xOf(round);
   series[0].markLine = cursor(found === null ? null : spentAt(own, found));
   const events = marks.map((mark) => ({ mark, index: xOf(mark.round) })).filter(({ index }) => index !== null);
-  series.push({ name: "silos excluded", type: "scatter", symbol: "triangle", symbolSize: 13, color: c.orange,
+  series.push({ name: "silos excluded", type: "scatter", symbol: "triangle", symbolSize: events.length > 30 ? 7 : 13, color: c.orange,
     data: events.map(({ mark, index }) => ({ value: [spentAt(own, index), own.metrics[metric][index] * scale], mark })), z: 5 });
   return {
     aria: says(`${metricName(metric)} over ${AXES[axis]}: from ${short(shown[0].metrics[metric][0])} to ${short(shown[0].metrics[metric].at(-1))}`),
@@ -191,7 +192,7 @@ function heat(map) {
       axisLine: { lineStyle: { color: c.line } }, axisLabel: { color: c.soft, fontSize: 12, hideOverlap: true } },
       ...(knowsTruth ? [{ type: "category", gridIndex: 1, data: ["truth"], show: false }] : [])],
     yAxis: [{ ...yAxis, axisLabel: { color: c.ink, fontSize: 12, width: left - 12, overflow: "truncate", margin: 8 + stripe,
-      interval: n > 60 ? "auto" : 0 } }, ...(knowsTruth ? [{ ...yAxis, gridIndex: 1, show: false }] : [])],
+      interval: n > 60 ? Math.ceil((15 * n) / (height - 62)) - 1 : 0 } }, ...(knowsTruth ? [{ ...yAxis, gridIndex: 1, show: false }] : [])],
     visualMap: [
       { show: false, seriesIndex: 0, min: 0, max: hasWeights ? mostWeight || 1 : 2, inRange: { color: c.ramp } },
       { show: false, seriesIndex: 1, type: "piecewise", pieces: [{ value: 0, color: c.out }, { value: 1, color: c.dark }, { value: 2, color: c.dark },
@@ -594,5 +595,6 @@ legend();
 if (rows.length) pick(Math.max(anchored(), 0), anchored() >= 0);
 if (numbers.length) facts();
 if (numbers.length) { $("round").value = last; }
+await Promise.all(Object.values(charts).map((one) => one.done));
 root.dataset.ready = "true";
 })();
