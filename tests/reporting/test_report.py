@@ -679,5 +679,5 @@ def test_runs_of_one_strategy_are_told_apart_by_the_settings_that_differ():
 
 def test_a_picture_of_another_kind_is_refused_by_name(tmp_path):
     run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
-    with pytest.raises(ValueError, match=r"a picture is written as \.png or \.svg"):
+    with pytest.raises(ValueError, match=r"a picture is written as \.png, \.svg or \.pdf"):
         weights_picture(run.folder, tmp_path / "weights.jpg")
