@@ -47,6 +47,7 @@ for command in (
     run_commands.runs,
     run_commands.compare,
     run_commands.figures,
+    run_commands.export,
 ):
     app.command()(command)
 _console = Console()

@@ -130,6 +130,27 @@ def figures(
         say(escape(str(path)))
 
 
+def export(
+    tracker: Annotated[str, typer.Argument(help="tensorboard or mlflow.", metavar="TRACKER")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    to: Annotated[
+        str,
+        typer.Option(help="tensorboard: the folder its --logdir names (tensorboard); mlflow: the tracking URI."),
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="mlflow: the experiment.")] = "fedlaw",
+) -> None:
+    """Writes runs for TensorBoard or MLflow: scalars a round, weights, the report."""
+    from fedlaw_flwr.reporting.trackers import to_mlflow, to_tensorboard
+
+    if tracker not in ("tensorboard", "mlflow"):
+        raise InputError(f"tracker={tracker!r}: allowed are tensorboard, mlflow")
+    for folder in folders:
+        if tracker == "tensorboard":
+            say(escape(str(to_tensorboard(folder, Path(to or "tensorboard")))))
+        else:
+            say(f"run {to_mlflow(folder, to, experiment)} of experiment {escape(experiment)}")
+
+
 def _serving(kind: "type[ReportServer]", folder: Path, port: int) -> "ReportServer":
     """The report on a port of this machine, in a thread of its own."""
     try:

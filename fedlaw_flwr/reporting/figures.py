@@ -91,7 +91,11 @@ def column_figures(folders: Sequence[Path], out: Path) -> list[Path]:
                 name = f"weights-{number}" if len(runs) > 1 else "weights"
                 height = 1.1 + min(0.11 * len(weights.silos), 4.4)
                 pictures[name] = Figure(figsize=(_COLUMN, height), layout="constrained", facecolor="white")
-                _draw_weights(pictures[name].subplots(), weights, label if len(runs) > 1 else "")
+                axes = pictures[name].subplots()
+                _draw_weights(axes, weights, "")
+                # The title of the wide picture does not fit a column.
+                below = ", attackers below the line" if weights.attackers else ""
+                axes.set_title(_plain(f"weights{f', {label}' if len(runs) > 1 else ''}{below}", 60), parse_math=False)
     if not pictures:
         raise InputError(f"{', '.join(map(str, folders))}: no accuracy and no weights to draw")
     out.mkdir(parents=True, exist_ok=True)
