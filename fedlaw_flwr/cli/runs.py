@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedlaw_flwr.reporting.serving import ReportServer
 
 Folder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
-Folders = Annotated[list[Path], typer.Argument(help="Run folders; the first is the one explained.", metavar="RUN ...")]
+Folders = Annotated[list[Path], typer.Argument(help="Run folders; the first is the one explained.", metavar="RUN")]
 
 
 def report(
@@ -95,7 +95,7 @@ def runs(
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders, two or more.", metavar="RUN RUN ...")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, two or more.", metavar="RUN")],
     out: Annotated[Path | None, typer.Option("--out", help="Where the page goes, in place of the first run.")] = None,
 ) -> None:
     """Sets runs side by side: their figures and the settings that differ, here and as a page."""
@@ -120,7 +120,7 @@ def compare(
 
 
 def figures(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", help="The folder the pictures go into.")] = Path("figures"),
 ) -> None:
     """Draws runs for a paper's column: accuracy of all, weights of each, as PNG, SVG and PDF."""
@@ -132,7 +132,7 @@ def figures(
 
 def export(
     tracker: Annotated[str, typer.Argument(help="tensorboard or mlflow.", metavar="TRACKER")],
-    folders: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN")],
     to: Annotated[
         str,
         typer.Option(help="tensorboard: the folder its --logdir names (tensorboard); mlflow: the tracking URI."),

@@ -61,7 +61,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _packed(data: bytes) -> str:
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 def readable_bytes(count: float | None) -> str:

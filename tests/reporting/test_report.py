@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -457,7 +458,14 @@ def test_the_page_needs_nothing_from_anywhere_and_lets_nothing_else_run(tmp_path
     assert allowed == [f"'sha256-{digest}'" for digest in digests] and len(inline) == 2
 
 
+def test_40_silos_over_50_rounds_take_little_more_than_the_chart_library(tmp_path):
+    library = (files("fedlaw_flwr.reporting") / "assets" / "echarts.min.js").read_bytes()
+    assert write_report(large(tmp_path, 40, 50)).stat().st_size < len(library) + 250_000
+
+
+@pytest.mark.slow
 def test_200_silos_over_400_rounds_take_less_than_3_mb(tmp_path):
+    """10 seconds: 80,000 replies are written, read and packed."""
     path = write_report(large(tmp_path))
     assert path.stat().st_size < 3_000_000
     data = unpacked(path)
