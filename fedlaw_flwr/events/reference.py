@@ -41,8 +41,8 @@ folder already holds a run.
   without a name so far is `node` and its node id.
 
 In Python, `fedlaw_flwr.events.folder.read_events` yields the events of a folder as objects of the classes named here.
-`fedlaw_flwr.events.record.Run.read` sorts them into rounds and weights, and says who is excluded. `fedlaw_flwr.load_run`
-gives tables for pandas. [Look at runs](../how-to/look-at-runs.md) shows them.
+`fedlaw_flwr.events.record.Run.read` sorts them into rounds and weights, and says who is excluded.
+`fedlaw_flwr.load_run` gives [tables for pandas](../how-to/look-at-runs.md#in-python).
 
 ## Versions
 

@@ -14,12 +14,13 @@ _DIGITS, _FINE = 3, 4
 _STATE = {"counted": "w", "excluded": "x", "rejected": "r", "silent": "s", "absent": "a", "": "-"}
 
 
-def chart_data(run: Run, silos: Sequence[str], others: Mapping[str, Run]) -> dict[str, Any]:
+def chart_data(run: Run, silos: Sequence[str], label: str, others: Mapping[str, Run]) -> dict[str, Any]:
     """Everything the charts draw.
 
     Args:
         run: The run.
         silos: Its silos in the order of the rows.
+        label: What the run is called beside others.
         others: Runs whose measurements are laid over this one's, by label.
 
     Returns:
@@ -61,7 +62,7 @@ def chart_data(run: Run, silos: Sequence[str], others: Mapping[str, Run]) -> dic
             "lowest": [_lowest(event) for event in learned],
         },
         "marks": exclusions(run, excluded),
-        "measured": [measurements("this run", run), *(measurements(label, other) for label, other in others.items())],
+        "measured": [measurements(label, run), *(measurements(label, other) for label, other in others.items())],
         "terms": {silo: found for silo in silos if (found := terms(run, silo)) is not None},
         "review": review(run),
     }

@@ -122,6 +122,7 @@ def page_data(run: Run, page: Page, others: Mapping[str, Run]) -> dict[str, Any]
     """What the page's scripts read: the numbers of the charts, and the rows of the silos."""
     by_name = sorted((row.name for row in page.silos), key=by_number)
     place = {name: at for at, name in enumerate(by_name)}
+    label = page.runs.labels[0] if page.runs else strategy_name(run.settings)
     rows = [
         {name: getattr(row, name) for name in _ROW} | {"weight": short(row.weight), "place": place[row.name]}
         for row in page.silos
@@ -131,7 +132,7 @@ def page_data(run: Run, page: Page, others: Mapping[str, Run]) -> dict[str, Any]
         "rows": rows,
         "decays": is_decaying(run),
         "bsum": run.settings.get("variant") == "bsum",
-        **chart_data(run, [row.name for row in page.silos], others),
+        **chart_data(run, [row.name for row in page.silos], label, others),
     }
 
 
@@ -184,7 +185,7 @@ def _exclusion_tiles(run: Run) -> list[Tile]:
                 "good" if found.caught == found.attackers else "bad",
             ),
             Tile(
-                "Honest silos wrongly excluded",
+                "Honest silos excluded",
                 f"{found.wrongly_excluded} of {found.honest}",
                 f"in round {number}",
                 "bad" if found.wrongly_excluded else "good",

@@ -276,6 +276,10 @@ def test_200_silos_over_400_rounds_are_drawn(browser, tmp_path):
     marks = page.marks()
     assert marks["weight-map"][1] > 50  # a canvas, with the colours of many weights
     assert all(paths >= 3 for name, (paths, _) in marks.items() if name != "weight-map")
+    line = "return parseFloat(document.querySelector('.round-line').style.left)"
+    last = page.run(line)
+    page.run("const r = document.getElementById('round'); r.value = 100; r.dispatchEvent(new Event('input'))")
+    assert page.run(line) < last / 2  # the map is not drawn again for it
     page.picture("large")
     assert page.console() == []
 

@@ -182,7 +182,7 @@ function heat(map) {
   const names = shown.map((index) => rows[index].name);
   const yAxis = { type: "category", inverse: true, data: names, axisTick: { show: false }, axisLine: { show: false } };
   const zoomX = columns > 40, zoomY = n > 60;
-  const markers = [{ xAxis: at.has(round) ? at.get(round) : columns - 1 }];
+  const markers = map.renderer === "canvas" ? [] : [{ xAxis: at.has(round) ? at.get(round) : columns - 1 }];
   const frozen = D.frozenAfter !== null && at.has(D.frozenAfter) ? [{ xAxis: at.get(D.frozenAfter), lineStyle: { type: "dashed", color: c.orange, width: 2 } }] : [];
   const option = {
     aria: says(`Weight of ${n} silos in ${columns} rounds; the table "Every silo" says the same in words`),
@@ -234,7 +234,7 @@ function lines(map) {
       color: rows[index].mood === "in" ? c.blue : c.orange, data: numbers.map((number, x) => [number, D.silos.weight[index][x]]),
       lineStyle: { width: index === silo ? 3.5 : 1.4, opacity: index === silo ? 1 : many ? 0.35 : 0.6, type: rows[index].mood === "in" ? "solid" : "dashed" },
       itemStyle: { opacity: index === silo ? 1 : 0.6 }, emphasis: { focus: "series" }, z: index === silo ? 5 : 2,
-      ...(position === 0 ? { markLine: { ...cursor(null), data: [{ xAxis: round },
+      ...(position === 0 ? { markLine: { ...cursor(null), data: [...(map.renderer === "canvas" ? [] : [{ xAxis: round }]),
         ...(D.frozenAfter === null ? [] : [{ xAxis: D.frozenAfter, lineStyle: { type: "dashed", color: c.orange, width: 2 } }])] } } : {}),
     })),
   };
@@ -409,7 +409,10 @@ function spent() {
 // Controls ---------------------------------------------------------------------------------------------------------
 
 const press = (box, name, value) => box && box.querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset[name] === value)));
-const draw = (...ids) => ids.forEach((id) => charts[id] && charts[id].draw());
+const draw = (...ids) => {
+  ids.forEach((id) => charts[id] && charts[id].draw());
+  if (ids.includes("weight-map")) moveLine();
+};
 const choice = (id, name, change) => $(id) && $(id).addEventListener("click", (event) => {
   const value = event.target.dataset[name];
   if (value === undefined) return;
@@ -443,17 +446,31 @@ function facts() {
   $("round-facts").textContent = said.filter(Boolean).join(" \u00b7 ");
   $("round").setAttribute("aria-valuetext", `round ${round}`);
 }
+// To draw a very large map again for every step of the slider takes seconds: there the line is an element above it.
+function moveLine() {
+  const map = charts["weight-map"];
+  if (!map || map.renderer !== "canvas" || !map.drawn) return;
+  if (!map.line) {
+    map.line = make("div", undefined, "round-line");
+    map.element.append(map.line);
+    map.drawn.on("datazoom", moveLine);
+  }
+  const x = map.drawn.convertToPixel({ xAxisIndex: 0 }, kind === "map" ? at.get(round) : round);
+  map.line.hidden = !Number.isFinite(x);
+  map.line.style.left = `${x}px`;
+}
 // Only the line that marks the round moves: nothing else of a chart depends on it.
 function setRound(value) {
   round = Math.max(Number($("round").min), Math.min(last, value));
   $("round").value = round;
   facts();
   for (const [id, one] of Object.entries(charts)) {
-    if (!one.drawn || !["curve", "weight-map", "spent", "weight", "score", "alignment", "loss", "norm"].includes(id)) continue;
+    if (!one.drawn || one.renderer === "canvas" || !["curve", "weight-map", "spent", "weight", "score", "alignment", "loss", "norm"].includes(id)) continue;
     const option = one.build(one);
     if (!option) continue;
     one.drawn.setOption({ series: option.series.map((series) => (series.markLine ? { markLine: series.markLine } : {})) });
   }
+  moveLine();
 }
 if (numbers.length) {
   $("rounds").hidden = false;
@@ -595,6 +612,7 @@ legend();
 if (rows.length) pick(Math.max(anchored(), 0), anchored() >= 0);
 if (numbers.length) facts();
 if (numbers.length) { $("round").value = last; }
+moveLine();
 await Promise.all(Object.values(charts).map((one) => one.done));
 root.dataset.ready = "true";
 })();
