@@ -312,13 +312,15 @@ def test_a_run_that_failed_before_its_first_round_has_a_page_without_charts(brow
     assert "The run failed before its first round was over" in page.text(".alarm")
 
 
-def test_on_paper_charts_fit_and_everything_is_unfolded(browser, report):
+def test_on_paper_charts_fit_and_what_is_said_of_silos_is_unfolded(browser, report):
     page = Open(browser, report, theme="dark")
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     assert base64.b64decode(printed["data"])[:4] == b"%PDF"
     page.run("dispatchEvent(new Event('beforeprint'))")
-    assert page.run("return [...document.querySelectorAll('details')].every((one) => one.open)")
+    assert page.run(
+        "return [...document.querySelectorAll('#silos details, #summary details')].every((one) => one.open)"
+    )
     widest = page.run("return Math.max(...[...document.querySelectorAll('.chart svg')].map((one) => one.clientWidth))")
-    assert widest <= 680
+    assert 300 < widest <= 680
     page.run("dispatchEvent(new Event('afterprint'))")
     assert page.console() == []

@@ -23,7 +23,7 @@ root.classList.remove("nojs");
 // Colours and numbers ----------------------------------------------------------------------------------------------
 
 const LIGHT = { ink: "#16202c", soft: "#566273", line: "#dde3ea", card: "#ffffff", blue: "#0b6cb8", orange: "#d9700f",
-  grey: "#c9d0d8", dark: "#6b7683", ramp: ["#e4f3d3", "#8fd3bd", "#3d9cc4", "#1d4f9c"], band: "#c9d6e3", out: "#f2a65a",
+  grey: "#c9d0d8", dark: "#6b7683", ramp: ["#e9f5dc", "#a4dac2", "#58aecb", "#2b6cb0"], band: "#c9d6e3", out: "#f2a65a",
   lines: ["#0b6cb8", "#d9700f", "#00805f", "#a03c86", "#7a6200", "#3b3f46"] };
 const DARK = { ink: "#e6ebf1", soft: "#9eabba", line: "#2b3643", card: "#171e27", blue: "#6db3f2", orange: "#f0a35e",
   grey: "#3a4552", dark: "#7d8a98", ramp: ["#17364a", "#1f6f84", "#4aa7ab", "#a5dcb4"], band: "#33475a", out: "#c8762a",
@@ -132,7 +132,7 @@ function curve() {
     grid: grid({ top: shown.length > 1 ? 44 : 18, bottom: 26 }),
     xAxis: valueAxis({ name: AXES[axis], nameLocation: "middle", nameGap: 28, splitLine: { show: false }, minInterval: axis === "round" ? 1 : undefined,
       axisLine: { show: true, lineStyle: { color: c.line } }, max: "dataMax",
-      axisLabel: { color: c.soft, fontSize: 12, hideOverlap: true, formatter: axis === "bytes" ? bytes : undefined } }),
+      axisLabel: { color: c.soft, fontSize: 12, hideOverlap: true, showMaxLabel: axis === "round", formatter: axis === "bytes" ? bytes : undefined } }),
     yAxis: valueAxis({ max: inPercent ? 100 : undefined, min: inPercent ? 0 : undefined,
       axisLabel: { color: c.soft, fontSize: 12, formatter: inPercent ? "{value} %" : undefined } }),
     tooltip: { ...base().tooltip, trigger: "item", formatter: ({ data, seriesName }) => plain(data.mark
@@ -579,15 +579,15 @@ $("theme").addEventListener("click", () => { theme(isDark() ? "light" : "dark");
 $("print").addEventListener("click", () => print());
 addEventListener("beforeprint", () => {
   printing = true;
-  document.querySelectorAll("details").forEach((one) => { one.dataset.was = String(one.open); one.open = true; });
-  document.querySelectorAll("main, .chart").forEach((one) => { one.style.maxWidth = "680px"; });
+  document.querySelectorAll("details:not(#settings details)").forEach((one) => { one.dataset.was = String(one.open); one.open = true; });
+  root.classList.add("printing"); // the widths of paper, for charts to be drawn at
   legend();
   draw(...Object.keys(charts));
 });
 addEventListener("afterprint", () => {
   printing = false;
-  document.querySelectorAll("details").forEach((one) => { one.open = one.dataset.was === "true"; });
-  document.querySelectorAll("main, .chart").forEach((one) => { one.style.maxWidth = ""; });
+  document.querySelectorAll("details:not(#settings details)").forEach((one) => { one.open = one.dataset.was === "true"; });
+  root.classList.remove("printing");
   legend();
   draw(...Object.keys(charts));
 });
