@@ -6,7 +6,7 @@ from typing import Any
 
 from fedlaw_flwr.events.record import EXCLUDED_AT, Run
 from fedlaw_flwr.events.types import RoundEnded
-from fedlaw_flwr.reporting.explanations import is_taken_apart, score_of
+from fedlaw_flwr.reporting.explanations import is_reviewed, is_taken_apart, score_of
 from fedlaw_flwr.reporting.in_short import parts
 
 # What a chart can show of a number: more digits only make the page larger.
@@ -32,6 +32,7 @@ def chart_data(run: Run, silos: Sequence[str], label: str, others: Mapping[str, 
     excluded = {event.round: run.excluded_in(event.round) for event in rounds}
     deciding = run.deciding.round if run.deciding else None
     learned = [event for event in rounds if event.scores is not None]
+    reviewed = [event for event in rounds if is_reviewed(event)]
     return {
         "rounds": {
             "number": [event.round for event in rounds],
@@ -60,6 +61,10 @@ def chart_data(run: Run, silos: Sequence[str], label: str, others: Mapping[str, 
             "alignment": _table(silos, [_scored(event, event.alignment) for event in learned]),
             "score": _table(silos, [_scored(event, event.scores) for event in learned], _FINE),
             "lowest": [_lowest(event) for event in learned],
+        },
+        "reviewed": {
+            "number": [event.round for event in reviewed],
+            "approval": _table(silos, [_by_silo(event, getattr(event, "approval", None) or ()) for event in reviewed]),
         },
         "marks": exclusions(run, excluded),
         "measured": [measurements(label, run), *(measurements(label, other) for label, other in others.items())],

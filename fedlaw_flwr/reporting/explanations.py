@@ -98,6 +98,29 @@ def is_taken_apart(event: RoundEnded) -> bool:
     return bool(event.scores and event.alignment and event.trial_losses and event.weights)
 
 
+def is_reviewed(event: RoundEnded) -> bool:
+    """Whether a weight round learned its weights from what silos say of one another's updates."""
+    return getattr(event, "vouching", None) is not None
+
+
+def reviewed_why(run: Run, event: Any, silo: str) -> str:
+    """What peer review says of a silo in a weight round, in numbers."""
+    if silo not in event.silos:
+        return f"{_missed(run.missed(silo, event.round), event.round)}. That round was the last to learn weights."
+    vouching, approval = event.vouching, getattr(event, "approval", None)
+    text = f"Round {event.round}: it is {'' if silo in vouching else 'not '}among the {len(vouching)} that vouch most"
+    text += " for each other."
+    if approval is not None:
+        of = dict(zip(event.silos, approval, strict=True))
+        theirs = float(np.median([of[name] for name in vouching if name in of]))
+        text += (
+            f" Mean support by these silos, over the rounds so far: {_pair(of[silo], theirs, 2, '+')} (their median)."
+        )
+    if silo not in (getattr(event, "reviewers", None) or ()):
+        text += " It sent no valid review."
+    return text
+
+
 def why(run: Run, silo: str) -> str:
     """Why a silo has no weight at the end, or why an attacker has some; empty for the rest."""
     if run.deciding is None:
@@ -146,6 +169,8 @@ def _why_excluded(run: Run, deciding: RoundEnded, silo: str, learned: RoundEnded
     if learned is None:
         return "It has been given no weight, and no round learned any."
     number = learned.round
+    if is_reviewed(learned):
+        return reviewed_why(run, learned, silo)
     if silo in (learned.unscored or ()):
         return f"{_unscored(run, silo, number)}, so it has no score and lost its weight."
     if silo not in (learned.scored or ()):
@@ -230,6 +255,8 @@ def _why_through(run: Run, silo: str, learned: RoundEnded | None) -> str:
     """Why an attacker has weight."""
     if learned is None:
         return "No round learned weights: all that answer weigh alike."
+    if is_reviewed(learned):
+        return reviewed_why(run, learned, silo)
     if silo not in (learned.scored or ()):
         return f"It keeps the weight it was given before round {learned.round}, in which it was not scored."
     if not is_taken_apart(learned):

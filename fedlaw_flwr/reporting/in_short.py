@@ -5,7 +5,7 @@ from typing import Any
 
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import NoReply, ReplyRejected, RoundEnded
-from fedlaw_flwr.reporting.explanations import is_taken_apart, score_of
+from fedlaw_flwr.reporting.explanations import is_reviewed, is_taken_apart, score_of
 from fedlaw_flwr.reporting.figures import strategy_name
 
 # More changes than this of one silo are no longer read.
@@ -107,12 +107,24 @@ def _said(run: Run, event: RoundEnded, silo: str, word: str) -> str:
 
 
 def _lost_weight(run: Run, event: RoundEnded, silo: str) -> str:
-    told = told_by_reviewers(event, silo)
-    if told:
-        return f"It has no weight: {told}."
+    if is_reviewed(event):
+        return f"It has no weight: {_reviewed(event, silo)}."
     if is_taken_apart(event) and silo in (event.scored or ()):
         return f"It has no weight: {_reason(run, event, silo)}."
     return "It has no weight."
+
+
+def _reviewed(event: Any, silo: str) -> str:
+    """What peer review holds against a silo without weight."""
+    if silo not in event.silos:
+        return "it was not there when weights were last learned"
+    told = told_by_reviewers(event, silo)
+    if told and not told.startswith("0 of"):
+        return told
+    approval = dict(zip(event.silos, getattr(event, "approval", None) or (), strict=False))
+    if approval.get(silo, 0.0) < 0:
+        return "on average, the silos that vouch for each other say its update would raise their loss"
+    return f"it was not among the {len(event.vouching)} silos that vouch most for each other"
 
 
 def _not_there(run: Run, deciding: RoundEnded, silo: str) -> str:
@@ -143,13 +155,13 @@ def _excluded(run: Run, deciding: RoundEnded, silo: str) -> str:
     if learned is None:
         return "It was given no weight, and no round learned any."
     number = learned.round
+    if is_reviewed(learned):
+        said = _reviewed(learned, silo)
+        return f"{said[0].upper()}{said[1:]} (round {number})."
     if silo in (learned.unscored or ()):
         return f"It answered the model and not the trial model in round {number}."
     if silo not in (learned.scored or ()):
         return f"It was not there in round {number}, the last that learned weights."
-    told = told_by_reviewers(learned, silo)
-    if told and not told.startswith("0 of"):
-        return f"{told[0].upper()}{told[1:]} (round {number})."
     if not is_taken_apart(learned):
         return f"It got no weight in round {number}."
     event, since = learned, run.excluded_since(silo, deciding.round)

@@ -17,7 +17,7 @@ from fedlaw_flwr.events.types import EvaluatedBySilos, NoReply, ReplyRejected, R
 from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.reporting.chart_data import chart_data, short
 from fedlaw_flwr.reporting.costs import cost_story, costs, one_exchange
-from fedlaw_flwr.reporting.explanations import is_decaying, why
+from fedlaw_flwr.reporting.explanations import is_decaying, is_reviewed, why
 from fedlaw_flwr.reporting.figures import run_labels, strategy_name
 from fedlaw_flwr.reporting.in_short import changes, in_short, parts
 from fedlaw_flwr.reporting.narrative import alarm, story
@@ -418,7 +418,12 @@ def legend(run: Run) -> str:
     if run.weights:
         parts.append(f"A weight of at most {EXCLUDED_AT:g} counts as none.")
     learned = run.learned_by(run.deciding.round)
-    if learned is not None:
+    if learned is not None and is_reviewed(learned):
+        parts.append(
+            f"Weights were last learned in round {learned.round}, by peer review: the silos that vouch most for each other "
+            "share the weight. Support says by how much an update would lower the loss of another silo, as a cosine."
+        )
+    elif learned is not None:
         parts.append(
             f"Weights were last learned in round {learned.round}: a silo's score is the weight it came with + its "
             'alignment - beta times its loss on the trial model; "against" gives the median of those that got weight.'

@@ -552,10 +552,30 @@ def test_of_peer_review_the_page_says_how_many_of_those_that_vouch_speak_against
     said = "6 of the 6 silos that vouch for each other say its update would raise their loss"
     assert told_by_reviewers(event, "silo 7") == said
     assert told_by_reviewers(event, "silo 0").startswith("0 of the 5 silos")
-    assert next(row.short for row in page.silos if row.name == "silo 7") == f"{said} (round 1)."
-    data = page_data(run, page, {})["review"]
-    assert page.review == data["round"] == 1 and data["silos"] == list(event.silos)
-    assert data["support"][7][0] == -0.03 and data["support"][0][0] is None and data["support"][0][6] is None
+    rows = {row.name: row for row in page.silos}
+    assert rows["silo 7"].short == f"{said} (round 1)." and rows["silo 7"].outcome == "attacker caught"
+    assert rows["silo 6"].short == "It was not among the 6 silos that vouch most for each other (round 1)."
+    assert rows["silo 6"].why == (
+        "Round 1: it is not among the 6 that vouch most for each other. Mean support by these silos, over the rounds so "
+        "far: +0.015 against +0.02 (their median). It sent no valid review."
+    )
+    assert rows["silo 7"].changes == [(1, f"It has no weight: {said}.")]
+    data = page_data(run, page, {})
+    assert page.review == data["review"]["round"] == 1 and data["review"]["silos"] == list(event.silos)
+    assert data["review"]["support"][7][0] == -0.03
+    assert data["review"]["support"][0][0] is None and data["review"]["support"][0][6] is None
+    assert data["reviewed"]["approval"][[row["name"] for row in data["rows"]].index("silo 7")] == [-0.027]
+    assert data["frozenAfter"] == 1
+    assert "by peer review" in page.legend
+
+
+def test_without_the_matrix_the_mean_support_speaks(tmp_path):
+    run = reviewed(tmp_path, matrix=False)
+    page = page_of(run)
+    assert page.review is None and page_data(run, page, {})["review"] is None
+    assert next(row.short for row in page.silos if row.name == "silo 7") == (
+        "On average, the silos that vouch for each other say its update would raise their loss (round 1)."
+    )
 
 
 # Cost

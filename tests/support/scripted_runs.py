@@ -179,28 +179,34 @@ def hostile(folder):
 
 @dataclass(frozen=True, kw_only=True)
 class Reviewed(RoundEnded):
-    """A weight round with peer review."""
+    """A weight round with peer review: it has no scores and no trial model."""
 
     support: tuple | None = None
     vouching: tuple | None = None
     reviewers: tuple | None = None
+    approval: tuple | None = None
 
 
-def reviewed(folder, silos=8):
-    """A run whose last weight round says who vouches for whom: silo 7 helps nobody but itself."""
-    scripted = Scripted(folder, silos=silos, attackers=["silo 7"], max_byzantine=2)
-    scripted.learned([0.012] * (silos - 1) + [-0.2], [0.4] * silos).frozen().end()
+def reviewed(folder, silos=8, matrix=True):
+    """A run that learned weights by peer review: the last silo helps nobody else, and the one before sent no review."""
+    scripted = Scripted(folder, silos=silos, attackers=[f"silo {silos - 1}"], max_byzantine=2)
+    scripted.learned([0.012] * (silos - 2) + [0.0, -0.2], [0.4] * silos).frozen().end()
     run = Run.read(folder)
-    names = tuple(scripted.silos)
-    support = tuple(
-        tuple(
-            None if i == j or j == silos - 2 else (-0.03 if silos - 1 in (i, j) else 0.02) + 0.001 * j
-            for j in range(silos)
-        )
-        for i in range(silos)
-    )
+    names, last = tuple(scripted.silos), silos - 1
+
+    def said(i, j):
+        if i == j or j == last - 1:
+            return None
+        return (-0.03 if last in (i, j) else 0.02) + 0.001 * j
+
+    inside = names[: silos - 2]
+    extra = {
+        "support": tuple(tuple(said(i, j) for j in range(silos)) for i in range(silos)) if matrix else None,
+        "vouching": inside,
+        "reviewers": (*inside, names[-1]),
+        "approval": (0.02,) * (silos - 2) + (0.015, -0.027),
+        **dict.fromkeys(("scored", "trial_losses", "losses_raised", "alignment", "scores", "unscored")),
+    }
     first = run.rounds[0]
-    values = {one.name: getattr(first, one.name) for one in fields(first)}
-    event = Reviewed(**values, support=support, vouching=names[: silos - 2], reviewers=names[: silos - 2] + names[-1:])
-    events = [event if one is first else one for one in run.events]
-    return Run.of(events, folder.name)
+    event = Reviewed(**{one.name: getattr(first, one.name) for one in fields(first)} | extra)
+    return Run.of([event if one is first else one for one in run.events], folder.name)
