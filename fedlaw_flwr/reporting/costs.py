@@ -59,7 +59,7 @@ def cost_story(run: Run) -> list[str]:
     more += f", {100 * (seconds / single[1] - 1):+.0f} % seconds)" if single[1] > 0 else ")"
     found = [
         f"The run moved {readable_bytes(total)} in {seconds:.1f} s. Averaging with one exchange in the same rounds "
-        f"would have moved {readable_bytes(single[0])} in {single[1]:.1f} s: the trial models of {len(second)} of "
+        f"would have moved {readable_bytes(single[0])} in {single[1]:.1f} s: the second exchanges of {len(second)} of "
         f"{len(run.rounds)} rounds are what {name} adds{more}."
     ]
     frozen = [event for event in run.rounds if event.phase == "frozen" and len(event.exchanges) == 1]

@@ -113,9 +113,8 @@ def reviewed_why(run: Run, event: Any, silo: str) -> str:
     if approval is not None:
         of = dict(zip(event.silos, approval, strict=True))
         theirs = float(np.median([of[name] for name in vouching if name in of]))
-        text += (
-            f" Mean support by these silos, over the rounds so far: {_pair(of[silo], theirs, 2, '+')} (their median)."
-        )
+        pair = _pair(of[silo], theirs, 2, "+")
+        text += f" Mean support by these silos, over the rounds so far: {pair} (their median)."
     if silo not in (getattr(event, "reviewers", None) or ()):
         text += " It sent no valid review."
     return text

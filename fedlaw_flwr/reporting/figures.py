@@ -159,7 +159,8 @@ def strategy_name(settings: Mapping[str, Any]) -> str:
     name = str(settings.get("strategy", "run"))
     if name != "fedlaw":
         return name
-    return "FedLAW, variant bsum" if settings.get("variant") == "bsum" else "FedLAW"
+    variant = str(settings.get("variant", "fedlaw"))
+    return "FedLAW" if variant == "fedlaw" else f"FedLAW, variant {variant}"
 
 
 def run_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:

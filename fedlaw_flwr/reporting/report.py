@@ -420,8 +420,8 @@ def legend(run: Run) -> str:
     learned = run.learned_by(run.deciding.round)
     if learned is not None and is_reviewed(learned):
         parts.append(
-            f"Weights were last learned in round {learned.round}, by peer review: the silos that vouch most for each other "
-            "share the weight. Support says by how much an update would lower the loss of another silo, as a cosine."
+            f"Weights were last learned in round {learned.round}, by peer review: the silos that vouch most for each "
+            "other share the weight. Support says by how much an update would lower the loss of another silo, as a cosine."
         )
     elif learned is not None:
         parts.append(
