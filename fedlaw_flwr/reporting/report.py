@@ -421,7 +421,8 @@ def legend(run: Run) -> str:
     if learned is not None and is_reviewed(learned):
         parts.append(
             f"Weights were last learned in round {learned.round}, by peer review: the silos that vouch most for each "
-            "other share the weight. Support says by how much an update would lower the loss of another silo, as a cosine."
+            "other share the weight. Support says by how much an update would lower the loss of another silo, as a "
+            "cosine."
         )
     elif learned is not None:
         parts.append(
