@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedlaw_flwr.attacks import ATTACKS
     from fedlaw_flwr.config.settings import Settings
     from fedlaw_flwr.learners import LEARNERS
+    from fedlaw_flwr.reporting.tables import load_run
     from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings
     from fedlaw_flwr.strategy import FedLAW, RuleStrategy
     from fedlaw_flwr.tasks import TASKS
@@ -30,6 +31,7 @@ __all__ = [
     "RuleStrategy",
     "Settings",
     "__version__",
+    "load_run",
 ]
 
 _WHERE = {
@@ -42,6 +44,7 @@ _WHERE = {
     "RuleStrategy": "strategy",
     "Settings": "config.settings",
     "TASKS": "tasks",
+    "load_run": "reporting.tables",
 }
 
 

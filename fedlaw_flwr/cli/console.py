@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from fedlaw_flwr.deploy.federation import Federation
@@ -38,6 +39,7 @@ def follow_run(federation: "Federation", changed: dict[str, Any], go: "Callable[
     """Shows a run live and prints its verdict, each silo's last weight and where its folder is."""
     from fedlaw_flwr.events.record import Run
     from fedlaw_flwr.events.verdict import verdict
+    from fedlaw_flwr.reporting.report import write_report
     from fedlaw_flwr.reporting.terminal import LiveRun, verdict_table
 
     settings = federation.settings(changed)
@@ -53,4 +55,8 @@ def follow_run(federation: "Federation", changed: dict[str, Any], go: "Callable[
     told |= dict.fromkeys(federation.drills, " (a drill)")
     for name, weight in sorted(run.final_weights.items()):
         say(f"  {name}: weight {weight:.3f}{told.get(name, '')}")
-    say(f"run folder: {folder}; `fedlaw report` of it writes report.html, which says why")
+    try:
+        page = f"report: {write_report(folder)}"
+    except ModuleNotFoundError as error:  # the run is done all the same
+        page = f"no report: {error}"
+    say(f"run folder: {folder}  {escape(page)}")

@@ -1,10 +1,11 @@
-"""The `fedlaw` command: demo, run, list and report, and the commands of the modules beside this one."""
+"""The `fedlaw` command: demo, run and list, and the commands of the modules beside this one."""
 
 import logging
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from fedlaw_flwr.cli import check as check_command
 from fedlaw_flwr.cli import deploy as commands
 from fedlaw_flwr.cli import new as scaffold_command
+from fedlaw_flwr.cli import runs as run_commands
 from fedlaw_flwr.cli import schema as schema_commands
 from fedlaw_flwr.cli.conformance import conformance
 from fedlaw_flwr.cli.grid import grid
@@ -40,6 +42,12 @@ for command in (
     commands.silo,
     commands.metrics,
     grid,
+    run_commands.report,
+    run_commands.watch,
+    run_commands.runs,
+    run_commands.compare,
+    run_commands.figures,
+    run_commands.export,
 ):
     app.command()(command)
 _console = Console()
@@ -136,14 +144,6 @@ def list_names() -> None:
     _print_list("task", [(name, entry.summary, "") for name, entry in TASKS.items()])
 
 
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Writes report.html into a run folder: who got how much weight, round by round, and why."""
-    from fedlaw_flwr.reporting.report import write_report
-
-    _console.print(f"[bold]{write_report(folder)}[/]", soft_wrap=True)
-
-
 def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray", silos_per_batch: int = 64) -> None:
     """Runs these settings one after another, live on the console, and prints the table and the folders."""
     from functools import partial
@@ -187,6 +187,9 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
         except ModuleNotFoundError as error:  # the run is done all the same
             report = f"no report: {error}"
         _console.print(f"run folder: {folder}  {escape(report)}", soft_wrap=True, highlight=False)
+    if len(folders) > 1 and find_spec("jinja2"):
+        page = write_report(folders[0], *folders[1:])
+        _console.print(f"all of them on one page: {escape(str(page))}", soft_wrap=True, highlight=False)
 
 
 def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:

@@ -12,6 +12,8 @@ EXTRAS = {
     "PIL": "vision",
     "jinja2": "report",
     "matplotlib": "report",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
     "pandas": "tabular",
     "pyarrow": "tabular",
     "sqlalchemy": "sql",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -108,9 +109,39 @@ def read_events(path: Path) -> Iterator[Event]:
     """The events of a run folder, in order; a last line still being written and kinds not known here are left out."""
     text = (path / EVENTS).read_text(encoding="utf-8")
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
-        try:
-            event = from_dict(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path / EVENTS}:{number}: this line is no event of a run: {error}") from None
+        event = _event_of(line, path / EVENTS, number)
         if event is not None:
             yield event
+
+
+def follow_events(path: Path, pause: float = 0.5) -> Iterator[Event]:
+    """The events of a run folder, those there are and those to come, until the one that says how the run ended.
+
+    Args:
+        path: The run folder.
+        pause: Seconds between two looks at the file. A run that was killed never ends; the caller stops then.
+
+    Raises:
+        InputError: If a line is no event.
+    """
+    with (path / EVENTS).open(encoding="utf-8") as file:
+        line, number = "", 0
+        while True:
+            line += file.readline()
+            if not line.endswith("\n"):  # the end of the file, or of what is written of this line so far
+                time.sleep(pause)
+                continue
+            number += 1
+            event = _event_of(line, path / EVENTS, number)
+            line = ""
+            if event is not None:
+                yield event
+            if isinstance(event, RunEnded):
+                return
+
+
+def _event_of(line: str, file: Path, number: int) -> Event | None:
+    try:
+        return from_dict(json.loads(line))
+    except ValueError as error:
+        raise InputError(f"{file}:{number}: this line is no event of a run: {error}") from None

@@ -225,8 +225,8 @@ class Run:
         return next((event for event in self.missing if event.silo == silo and event.round == round), None)
 
     def learned_by(self, round: int) -> RoundEnded | None:
-        """The last round up to this one in which weights were learned."""
-        return next((e for e in reversed(self.rounds) if e.round <= round and e.scores is not None), None)
+        """The last round up to this one in which weights were learned, from scores or by peer review."""
+        return next((e for e in reversed(self.rounds) if e.round <= round and _learned(e)), None)
 
     def excluded_since(self, silo: str, round: int) -> int:
         """The first round of the unbroken stretch of exclusion that ends in this one; absences do not break it."""
@@ -253,6 +253,10 @@ class Run:
 
     def _round(self, round: int) -> RoundEnded | None:
         return self._by_number.get(round)
+
+
+def _learned(event: RoundEnded) -> bool:
+    return event.scores is not None or getattr(event, "vouching", None) is not None
 
 
 MEASURED: Mapping[type[Event], str] = {

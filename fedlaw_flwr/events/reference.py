@@ -27,7 +27,8 @@ folder already holds a run.
 | `{SETTINGS}` | every setting of the run, by its name | before anything else |
 | `{EVENTS}` | the events, one JSON object a line | line by line, as they happen |
 | `{MODEL}` | the final model: each array by its name in the model | at the end; not by a run that failed |
-| `report.html` | the report: who got how much weight, and why | by `fedlaw report` |
+| `report.html` | the report: who was excluded, when, why, at what cost | at the end, and by `fedlaw report` |
+| `comparison.html` | the same, with other runs beside this one | by `fedlaw compare` |
 | `flower.log` | the log of Flower's processes | by the engine `ray` only |
 
 ## How to read events
@@ -41,6 +42,7 @@ folder already holds a run.
 
 In Python, `fedlaw_flwr.events.folder.read_events` yields the events of a folder as objects of the classes named here.
 `fedlaw_flwr.events.record.Run.read` sorts them into rounds and weights, and says who is excluded.
+`fedlaw_flwr.load_run` gives [tables for pandas](../how-to/look-at-runs.md#in-python).
 
 ## Versions
 

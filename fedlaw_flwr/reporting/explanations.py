@@ -93,6 +93,33 @@ def score_of(run: Run, event: RoundEnded, silo: str) -> Score:
     )
 
 
+def is_taken_apart(event: RoundEnded) -> bool:
+    """Whether a weight round says of its scores what `score_of` needs: alignments, losses, and the weights."""
+    return bool(event.scores and event.alignment and event.trial_losses and event.weights)
+
+
+def is_reviewed(event: RoundEnded) -> bool:
+    """Whether a weight round learned its weights from what silos say of one another's updates."""
+    return getattr(event, "vouching", None) is not None
+
+
+def reviewed_why(run: Run, event: Any, silo: str) -> str:
+    """What peer review says of a silo in a weight round, in numbers."""
+    if silo not in event.silos:
+        return f"{_missed(run.missed(silo, event.round), event.round)}. That round was the last to learn weights."
+    vouching, approval = event.vouching, getattr(event, "approval", None)
+    text = f"Round {event.round}: it is {'' if silo in vouching else 'not '}among the {len(vouching)} that vouch most"
+    text += " for each other."
+    if approval is not None:
+        of = dict(zip(event.silos, approval, strict=True))
+        theirs = float(np.median([of[name] for name in vouching if name in of]))
+        pair = _pair(of[silo], theirs, 2, "+")
+        text += f" Mean support by these silos, over the rounds so far: {pair} (their median)."
+    if silo not in (getattr(event, "reviewers", None) or ()):
+        text += " It sent no valid review."
+    return text
+
+
 def why(run: Run, silo: str) -> str:
     """Why a silo has no weight at the end, or why an attacker has some; empty for the rest."""
     if run.deciding is None:
@@ -141,6 +168,8 @@ def _why_excluded(run: Run, deciding: RoundEnded, silo: str, learned: RoundEnded
     if learned is None:
         return "It has been given no weight, and no round learned any."
     number = learned.round
+    if is_reviewed(learned):
+        return reviewed_why(run, learned, silo)
     if silo in (learned.unscored or ()):
         return f"{_unscored(run, silo, number)}, so it has no score and lost its weight."
     if silo not in (learned.scored or ()):
@@ -148,6 +177,8 @@ def _why_excluded(run: Run, deciding: RoundEnded, silo: str, learned: RoundEnded
             f"{_missed(run.missed(silo, number), number)}. That round was the last to learn weights, and a silo "
             "without a score has no weight until it has one."
         )
+    if not is_taken_apart(learned):
+        return f"Round {number} gave it no weight; its events do not say from which terms."
     found = score_of(run, learned, silo)
     lost = _lost_in(run, silo, deciding.round)
     text = f"Round {number}: {_evidence(run, found)}"
@@ -174,7 +205,7 @@ def _how_it_began(run: Run, silo: str, event: RoundEnded) -> str:
     """How a silo lost the weight that it now lacks."""
     if silo in (event.unscored or ()):
         return f"{_unscored(run, silo, event.round)}, and has had no weight since."
-    if silo not in (event.scored or ()):
+    if silo not in (event.scored or ()) or not is_taken_apart(event):
         return f"No weight since round {event.round}, where it had no score."
     return f"No weight since round {event.round}: {_evidence(run, score_of(run, event, silo))}"
 
@@ -193,7 +224,7 @@ def _evidence(run: Run, found: Score) -> str:
         return f"its loss is {_above(*found.loss)} the others': {loss} (alignment {alignment}). {ending}"
     if found.decided == "before":
         own, others = found.before
-        what = f"earlier rounds gave it {before}" if _decays(run) else f"it came with weight {before}"
+        what = f"earlier rounds gave it {before}" if is_decaying(run) else f"it came with weight {before}"
         instead = f"{found.score + others - own:+.3g}, where {found.lowest:+.3g} got weight"
         return (
             f"{what}, and that decided: with the others' value its score would have been {instead} "
@@ -223,8 +254,12 @@ def _why_through(run: Run, silo: str, learned: RoundEnded | None) -> str:
     """Why an attacker has weight."""
     if learned is None:
         return "No round learned weights: all that answer weigh alike."
+    if is_reviewed(learned):
+        return reviewed_why(run, learned, silo)
     if silo not in (learned.scored or ()):
         return f"It keeps the weight it was given before round {learned.round}, in which it was not scored."
+    if not is_taken_apart(learned):
+        return f"Round {learned.round} gave it weight; its events do not say from which terms."
     found = score_of(run, learned, silo)
     if run.settings.get("variant") == "bsum":
         return f"Round {learned.round}: its loss {_pair(*found.loss, 3)} is low enough."
@@ -235,13 +270,13 @@ def _why_through(run: Run, silo: str, learned: RoundEnded | None) -> str:
     )
 
 
-def _decays(run: Run) -> bool:
+def is_decaying(run: Run) -> bool:
     """Whether a score gathered the evidence of earlier rounds too."""
     return bool(run.settings.get("score-decay"))
 
 
 def _named_before(run: Run) -> str:
-    return "earlier rounds" if _decays(run) else "weight before"
+    return "earlier rounds" if is_decaying(run) else "weight before"
 
 
 def _pair(own: float, others: float, digits: int, sign: str = "") -> str:

@@ -1,6 +1,5 @@
 """Pictures of runs from their events: accuracy over rounds, and the weight of every silo over rounds as a heat map."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,17 @@ if TYPE_CHECKING:
 
 # 9 inches are 900 px at the 100 px an inch that the font sizes below are chosen for; files are twice as fine.
 _WIDTH, _SIZE, _DPI = 9.0, 9, 200
+# The width of a column of the usual two-column papers, in inches.
+_COLUMN = 3.4
+_COLUMN_STYLE: dict[Any, Any] = {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "legend.fontsize": 6,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "pdf.fonttype": 42,  # publishers want letters as letters
+}
+_KINDS = ("png", "svg", "pdf")
 # Above this many silos a name a row cannot be read; the two groups are named instead.
 _NAMED = 40
 _INK, _ATTACKER, _ABSENT, _FROZEN = "#222222", "#b3261e", "#d0d0d0", "#e08e00"
@@ -38,7 +48,7 @@ STYLE: dict[Any, Any] = {
 
 
 def weights_picture(folder: Path, path: Path) -> Path:
-    """Writes accuracy over rounds beside the weights of one run's silos to `path` (.png or .svg); returns it."""
+    """Writes accuracy over rounds beside the weights of one run's silos to `path` (.png, .svg or .pdf); returns it."""
     run = Run.read(folder)
     return _save(_figure({strategy_name(run.settings): run.accuracies}, weight_map(run)), path)
 
@@ -53,14 +63,48 @@ def comparison_picture(folders: Sequence[Path], path: Path) -> Path:
     return _save(_figure(curves, weights, label), path)
 
 
-def weights_svg(run: Run) -> str:
-    """The picture of `weights_picture` as an <svg> element; empty if the run holds nothing to draw."""
-    curve, weights = run.accuracies, weight_map(run)
-    if not curve and weights is None:
-        return ""
-    text = io.StringIO()
-    write(_figure({strategy_name(run.settings): curve}, weights), text, "svg")
-    return text.getvalue()[text.getvalue().index("<svg") :]
+def column_figures(folders: Sequence[Path], out: Path) -> list[Path]:
+    """Writes pictures that fit a column of a paper, 3.4 inches wide with letters of 7 points, into a folder.
+
+    Args:
+        folders: Run folders.
+        out: The folder; it is made if it is not there.
+
+    Returns:
+        The paths written, each picture as .png, .svg and .pdf: `accuracy` of all runs where any measured it, and
+        `weights`, or `weights-1`, `weights-2` and on where there are several runs, of each run that has weights.
+    """
+    with report_extra():
+        import matplotlib
+        from matplotlib.figure import Figure
+    runs = [Run.read(folder) for folder in folders]
+    labels = run_labels([run.settings for run in runs])
+    curves = {label: run.accuracies for label, run in zip(labels, runs, strict=True) if run.accuracies}
+    maps = [(number, label, weight_map(run)) for number, (label, run) in enumerate(zip(labels, runs, strict=True), 1)]
+    pictures: dict[str, Figure] = {}
+    with matplotlib.rc_context(STYLE | _COLUMN_STYLE):
+        if curves:
+            pictures["accuracy"] = Figure(figsize=(_COLUMN, 2.3), layout="constrained", facecolor="white")
+            _draw_accuracy(pictures["accuracy"].subplots(), curves)
+        for number, label, weights in maps:
+            if weights is not None:
+                name = f"weights-{number}" if len(runs) > 1 else "weights"
+                height = 1.1 + min(0.11 * len(weights.silos), 4.4)
+                pictures[name] = Figure(figsize=(_COLUMN, height), layout="constrained", facecolor="white")
+                axes = pictures[name].subplots()
+                _draw_weights(axes, weights, "")
+                # The title of the wide picture does not fit a column.
+                below = ", attackers below the line" if weights.attackers else ""
+                axes.set_title(_plain(f"weights{f', {label}' if len(runs) > 1 else ''}{below}", 60), parse_math=False)
+    if not pictures:
+        raise InputError(f"{', '.join(map(str, folders))}: no accuracy and no weights to draw")
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in pictures.items():
+        for kind in _KINDS:
+            paths.append(out / f"{name}.{kind}")
+            write(figure, paths[-1], kind, _COLUMN_STYLE)
+    return paths
 
 
 @contextmanager
@@ -115,7 +159,8 @@ def strategy_name(settings: Mapping[str, Any]) -> str:
     name = str(settings.get("strategy", "run"))
     if name != "fedlaw":
         return name
-    return "FedLAW, variant bsum" if settings.get("variant") == "bsum" else "FedLAW"
+    variant = str(settings.get("variant", "fedlaw"))
+    return "FedLAW" if variant == "fedlaw" else f"FedLAW, variant {variant}"
 
 
 def run_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,6 +205,7 @@ def _height(weights: WeightMap | None) -> float:
 
 
 def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> None:
+    from matplotlib import rcParams
     from matplotlib.ticker import MaxNLocator
 
     for number, (label, curve) in enumerate(curves.items()):
@@ -179,7 +225,7 @@ def _draw_accuracy(axes: "Axes", curves: Mapping[str, Mapping[int, float]]) -> N
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
-    legend = axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none", fontsize=_SIZE - 1)
+    legend = axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none", fontsize=rcParams["font.size"] - 1)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -217,9 +263,12 @@ def _draw_weights(axes: "Axes", weights: WeightMap, of: str) -> None:
 
 def _name_rows(axes: "Axes", weights: WeightMap) -> None:
     """Names every row while names can be read; otherwise the two groups, each at its middle."""
+    from matplotlib import rcParams
+
     n, honest = len(weights.silos), len(weights.silos) - weights.attackers
     if n <= _NAMED:
-        axes.set_yticks(range(n), [_plain(silo, 16) for silo in weights.silos], fontsize=_SIZE - 2, parse_math=False)
+        axes.set_yticks(range(n), [_plain(silo, 16) for silo in weights.silos], parse_math=False)
+        axes.tick_params(axis="y", labelsize=rcParams["font.size"] - 2)
         for label in axes.get_yticklabels()[honest:]:
             label.set_color(_ATTACKER)
         return
@@ -240,20 +289,21 @@ def _plain(name: str, most: int) -> str:
 
 def _save(figure: "Figure", path: Path) -> Path:
     kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "svg"):
-        raise InputError(f"path={str(path)!r}: a picture is written as .png or .svg")
+    if kind not in _KINDS:
+        raise InputError(f"path={str(path)!r}: a picture is written as .png, .svg or .pdf")
     write(figure, path, kind)
     return path
 
 
-def write(figure: "Figure", target: Path | io.StringIO, kind: str) -> None:
-    """Writes a figure as svg or png, the same bytes for the same figure."""
+def write(figure: "Figure", target: Path, kind: str, style: Mapping[Any, Any] | None = None) -> None:
+    """Writes a figure as svg, png or pdf, the same bytes for the same figure."""
     import warnings
 
     import matplotlib
 
-    # Without these SVG carries the date and three addresses; PNG has none of them.
-    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if kind == "svg" else None
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    # Without these SVG carries the date and three addresses, and PDF the date; PNG has none of them.
+    unsaid = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("CreationDate", "Creator", "Producer")}
+    metadata = dict.fromkeys(unsaid[kind]) if kind in unsaid else None
+    with matplotlib.rc_context({**STYLE, **(style or {})}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a silo's name may be in any script
         figure.savefig(target, format=kind, dpi=_DPI, metadata=metadata)

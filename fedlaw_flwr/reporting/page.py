@@ -1,16 +1,34 @@
 """The report of a run as a page: what it shows, and one HTML file that needs nothing from anywhere to show it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from fedlaw_flwr.reporting.figures import report_extra
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+# Events longer than this stay in events.jsonl beside the page, and the page links to them.
+_EVENTS_IN_PAGE = 1_000_000
 
 
-def render(page: "Page") -> str:
-    """The page as HTML. Silos' names and reasons come from anyone: all but our own picture is escaped."""
+def render(page: "Page", data: Mapping[str, Any], events: bytes = b"", refresh: int | None = None) -> str:
+    """The page as one HTML file.
+
+    Silos' names and reasons come from anyone. Text is escaped; the numbers of the charts are packed as base64, of
+    which no HTML can be made; and the page's policy lets the browser run these scripts alone and load nothing.
+
+    Args:
+        page: What the page says.
+        data: The numbers of the charts (`chart_data.chart_data`).
+        events: The run's events.jsonl, for the page to hand out.
+        refresh: Seconds after which a browser loads the page again, for a run that goes on.
+    """
     with report_extra():
         import jinja2
     environment = jinja2.Environment(
@@ -18,15 +36,40 @@ def render(page: "Page") -> str:
     )
     environment.filters["bytes"] = readable_bytes
     environment.finalize = lambda value: "" if value is None else value
-    return environment.from_string(TEMPLATE).render(page=page)
+    scripts = [_asset("echarts.min.js"), _asset("report.js")]
+    return environment.from_string(_asset("report.html.jinja")).render(
+        page=page,
+        css=_asset("report.css"),
+        scripts=scripts,
+        policy=_policy(scripts),
+        data=_packed(json.dumps(data, separators=(",", ":"), allow_nan=False).encode()),
+        events=_packed(events) if 0 < len(events) <= _EVENTS_IN_PAGE else "",
+        refresh=refresh,
+    )
 
 
-def readable_bytes(count: int | None) -> str:
+@cache
+def _asset(name: str) -> str:
+    return (files("fedlaw_flwr.reporting") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """The content security policy: nothing is loaded, and no script runs but these."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
+
+
+def readable_bytes(count: float | None) -> str:
     """12.3 MB for 12300000; nothing for None."""
     if count is None:
         return ""
     unit, size = next(((unit, size) for unit, size in _UNITS if count >= size), ("B", 1))
-    return f"{count} B" if size == 1 else f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B" if size == 1 else f"{count / size:.1f} {unit}"
 
 
 @dataclass(frozen=True)
@@ -34,13 +77,24 @@ class SiloRow:
     """One silo over a whole run.
 
     Attributes:
+        anchor: What a link to it ends with, as `silo-7` in report.html#silo-7.
         attack: Its attack; None if it is not known to attack.
+        outcome: What became of it, in two words; empty if its updates counted.
+        mood: "in", it counted; "out", excluded; "bad", a loss; "absent".
+        sign: The same as a sign, for readers who do not see the colour.
+        is_loss: Whether it is an attacker that got through or an honest silo that was excluded.
         weight: Its weight at the end; None if it was not there.
+        short: What became of it, one plain sentence.
+        why: The same with every number; empty where there is nothing to explain.
+        changes: The rounds in which its part changed, and how.
     """
 
     name: str
+    anchor: str
     attack: str | None
     outcome: str
+    mood: str
+    sign: str
     is_loss: bool
     weight: float | None
     first_without: int | None
@@ -50,7 +104,60 @@ class SiloRow:
     clipped: int
     raised: int
     median_loss: float | None
+    short: str
     why: str
+    changes: Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of silos: its title, and what it says of a row."""
+
+    title: str
+    of: Callable[[SiloRow], str]
+    is_number: bool = True
+
+
+COLUMNS = (
+    Column("Outcome", lambda row: row.outcome, is_number=False),
+    Column("Attack", lambda row: row.attack or "", is_number=False),
+    Column("Final weight", lambda row: "" if row.weight is None else f"{row.weight:.4f}"),
+    Column("First round without", lambda row: "" if row.first_without is None else str(row.first_without)),
+    Column("Rounds without", lambda row: str(row.rounds_without or "")),
+    Column("Rejected", lambda row: str(row.rejected or "")),
+    Column("Silent", lambda row: str(row.silent or "")),
+    Column("Clipped", lambda row: str(row.clipped or "")),
+    Column("Loss raised", lambda row: str(row.raised or "")),
+    Column("Median loss", lambda row: "" if row.median_loss is None else f"{row.median_loss:.3f}"),
+)
+"""The columns of the table of silos, beside its name and what happened."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Silos of one verdict, under its name; folded where there are too many to show at once."""
+
+    title: str
+    silos: Sequence[SiloRow]
+    folded: bool
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the figures at the top. The mood is "good", "bad" or nothing."""
+
+    label: str
+    value: str
+    under: str
+    mood: str = ""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence that is true of several silos, and their names."""
+
+    sentence: str
+    silos: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -77,143 +184,89 @@ class Cost:
     silent: int | None = None
     bytes_down: int | None = None
     bytes_up: int | None = None
+    is_total: bool = False
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Precision, recall, F1 and accuracy of "excluded means attacker" in the deciding round."""
+
+    round: int
+    figures: Sequence[float]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several runs in columns: their figures, and the settings in which they differ."""
+
+    labels: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+    differ: Sequence[tuple[str, Sequence[Any]]]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How to do the run again: a sentence and, where one command does it, the command."""
+
+    sentence: str
+    command: str
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the report says, in its order; the template only formats it."""
+    """All that the report says in words and tables, in its order; the template only formats it."""
 
     title: str
+    run_id: str
     alarm: str
     story: Sequence[str]
     warnings: Sequence[str]
-    picture: str
+    tiles: Sequence[Tile]
+    groups: Sequence[Group]
+    measured: str
     legend: str
     attack_known: bool
     has_weights: bool
+    has_judged: bool
+    excluded_at: float
+    detection: Detection | None
     silos: Sequence[SiloRow]
+    reasons: Sequence[Reason]
+    review: int | None
     notes: Sequence[str]
+    served: Sequence[tuple[str, Sequence[str]]]
+    served_titles: Sequence[str]
+    served_note: str
     gate: Sequence[GateRow]
     gate_more: int
     skipped: Sequence[tuple[str, str]]
     costs: Sequence[Cost]
+    cost_story: Sequence[str]
     settings: Sequence[tuple[str, Any, Any]]
+    repeat: Repeat
+    versions: str
+    runs: SideBySide | None = field(default=None)
 
+    @property
+    def silos_first(self) -> list[SiloRow]:
+        """The silos that a reader looks for: excluded, absent, or got through."""
+        return [row for row in self.silos if row.mood != "in"]
 
-TEMPLATE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ page.title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto; max-width: 76rem;
-  padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .5rem; }
-p, li { max-width: 60rem; overflow-wrap: anywhere; }
-.story { font-size: 1.05rem; margin: .4rem 0; }
-.alarm { border-left: 4px solid #b3261e; padding: .4rem .8rem; background: #fbeeed; }
-.note { color: #555; }
-.picture svg { width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; line-height: 1.4; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #e3e3e3; }
-th { border-bottom: 1px solid #888; vertical-align: bottom; font-weight: 600; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td.name { min-width: 7rem; max-width: 14rem; overflow-wrap: anywhere; }
-td.text { min-width: 22rem; max-width: 44rem; overflow-wrap: anywhere; }
-tr.loss td { background: #fbeeed; }
-tr.total td { border-top: 1px solid #888; font-weight: 600; }
-tr.changed td { font-weight: 600; }
-@media print {
-  body { margin: 0; max-width: none; font-size: 10pt; }
-  .wide { overflow: visible; }
-  table { font-size: 7pt; }
-  th, td { padding: .1rem .3rem; }
-  td.text { min-width: 0; }
-  tr, .picture { break-inside: avoid; }
-  h2 { break-after: avoid; }
-}
-</style>
-</head>
-<body>
-<h1>{{ page.title }}</h1>
-{% if page.alarm %}<p class="alarm">{{ page.alarm }}</p>{% endif %}
-{% for sentence in page.story %}<p class="story">{{ sentence }}</p>
-{% endfor %}
-{% for warning in page.warnings %}<p class="note">Warned before the start: {{ warning }}.</p>
-{% endfor %}
-{% if page.picture %}<div class="picture">{{ page.picture | safe }}</div>{% endif %}
+    @property
+    def silos_rest(self) -> list[SiloRow]:
+        """The silos that counted."""
+        return [row for row in self.silos if row.mood == "in"]
 
-{% if page.silos %}
-<h2>Silos</h2>
-<p class="note">{{ page.legend }}</p>
-<div class="wide"><table>
-<tr><th>Silo</th>{% if page.attack_known %}<th>Attack</th>{% endif %}<th>Outcome</th>
-{% if page.has_weights %}<th class="n">Final weight</th><th class="n">First round without</th>
-<th class="n">Rounds without</th>{% endif %}
-<th class="n">Rejected</th><th class="n">Silent</th><th class="n">Clipped</th><th class="n">Loss raised</th>
-<th class="n">Median loss</th><th>Why</th></tr>
-{% for silo in page.silos %}
-<tr{% if silo.is_loss %} class="loss"{% endif %}><td class="name">{{ silo.name }}</td>
-{% if page.attack_known %}<td>{{ silo.attack }}</td>{% endif %}<td>{{ silo.outcome }}</td>
-{% if page.has_weights %}<td class="n">{{ "" if silo.weight is none else "%.4f" | format(silo.weight) }}</td>
-<td class="n">{{ silo.first_without }}</td><td class="n">{{ silo.rounds_without or "" }}</td>{% endif %}
-<td class="n">{{ silo.rejected or "" }}</td><td class="n">{{ silo.silent or "" }}</td>
-<td class="n">{{ silo.clipped or "" }}</td><td class="n">{{ silo.raised or "" }}</td>
-<td class="n">{{ "" if silo.median_loss is none else "%.3f" | format(silo.median_loss) }}</td>
-<td class="text">{{ silo.why }}</td></tr>
-{% endfor %}
-</table></div>
-{% for note in page.notes %}<p class="note">{{ note }}</p>
-{% endfor %}
-{% endif %}
+    def columns_of(self, rows: Sequence[SiloRow]) -> list[Column]:
+        """The columns that say something of at least one of these rows."""
+        return [column for column in COLUMNS if any(column.of(row) for row in rows)]
 
-<h2>Rejected replies and silent silos</h2>
-{% if page.gate %}
-<div class="wide"><table>
-<tr><th>Rounds</th><th class="n">Times</th><th class="n">Exchange</th><th>Silo</th><th>What</th><th>Reason</th></tr>
-{% for row in page.gate %}
-<tr><td>{{ row.rounds }}</td><td class="n">{{ row.times }}</td><td class="n">{{ row.exchange }}</td>
-<td class="name">{{ row.silo }}</td><td>{{ row.what }}</td><td class="text">{{ row.reason }}</td></tr>
-{% endfor %}
-</table></div>
-{% if page.gate_more %}<p class="note">{{ page.gate_more }} more are in events.jsonl.</p>{% endif %}
-{% else %}<p>None: every reply passed the gate and no silo was silent.</p>{% endif %}
+    @property
+    def settings_changed(self) -> list[tuple[str, Any, Any]]:
+        """The settings that are not the default, with it."""
+        return [row for row in self.settings if row[2] is not None]
 
-<h2>Skipped rounds</h2>
-{% if page.skipped %}
-<div class="wide"><table>
-<tr><th>Rounds</th><th>Why the model stayed as it was</th></tr>
-{% for rounds, reason in page.skipped %}<tr><td>{{ rounds }}</td><td class="text">{{ reason }}</td></tr>
-{% endfor %}
-</table></div>
-{% else %}<p>None.</p>{% endif %}
-
-<h2>Bytes and seconds</h2>
-{% if page.costs %}
-<div class="wide"><table>
-<tr><th></th><th class="n">Times</th><th class="n">Replies used</th><th class="n">Rejected</th>
-<th class="n">Silent</th><th class="n">To the silos</th><th class="n">From the silos</th><th class="n">Seconds</th></tr>
-{% for cost in page.costs %}
-<tr{% if loop.last %} class="total"{% endif %}><td>{{ cost.name }}</td><td class="n">{{ cost.times }}</td>
-<td class="n">{{ cost.answered }}</td><td class="n">{{ cost.rejected }}</td><td class="n">{{ cost.silent }}</td>
-<td class="n">{{ cost.bytes_down | bytes }}</td><td class="n">{{ cost.bytes_up | bytes }}</td>
-<td class="n">{{ "%.1f" | format(cost.seconds) }}</td></tr>
-{% endfor %}
-</table></div>
-{% else %}<p>No round was completed.</p>{% endif %}
-
-<h2>Settings</h2>
-<p class="note">Bold: not the default of the installed version, which is given beside it.</p>
-<div class="wide"><table>
-{% for name, value, default in page.settings %}
-<tr{% if default is not none %} class="changed"{% endif %}><td>{{ name }}</td><td class="name">{{ value }}</td>
-<td>{{ default }}</td></tr>
-{% endfor %}
-</table></div>
-</body>
-</html>
-"""
+    @property
+    def settings_same(self) -> list[tuple[str, Any]]:
+        """The settings at their default."""
+        return [(name, value) for name, value, default in self.settings if default is None]

@@ -1,10 +1,10 @@
-"""What a person sees while runs go on and when they are over: a progress line, who loses weight, one table."""
+"""What a person sees while runs go on and when they are over: a live view or plain lines, and one table."""
 
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedlaw_flwr.attacks.options import MISLABELLED
@@ -17,27 +17,25 @@ from fedlaw_flwr.events.types import (
     NotAdmitted,
     ReplyRejected,
     RoundEnded,
+    RunEnded,
     RunStarted,
     TaskNotStated,
     Warned,
 )
 from fedlaw_flwr.events.verdict import Verdict
+from fedlaw_flwr.reporting.live_view import LiveView
 
 
 class LiveRun:
-    """Follows one run's events on the console; a context manager around the run."""
+    """Follows one run's events on the console; a context manager around the run.
+
+    A terminal shows a live view. Anything else gets plain lines: what happened, and one line a measurement.
+    """
 
     def __init__(self, console: Console, title: str, num_rounds: int) -> None:
         self._console, self._title, self._rounds = console, title, num_rounds
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task(title, total=num_rounds, figures="starting Flower …")
+        self._view = LiveView(title, num_rounds)
+        self._live = Live(self._view, console=console, refresh_per_second=4) if console.is_terminal else None
         self._attackers: Mapping[str, str] = {}
         self._known = True  # who attacks, and so who is honest
         self._weights: dict[str, float] = {}
@@ -45,15 +43,17 @@ class LiveRun:
         self._seconds = 0.0
 
     def __enter__(self) -> "LiveRun":
-        if self._console.is_terminal:
-            self._progress.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(self, *ended: object) -> None:
-        self._progress.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def show(self, event: Event) -> None:
         """Takes one event of the run's folder."""
+        self._view.take(event)
         match event:
             case RunStarted():
                 self._attackers = event.attackers
@@ -72,6 +72,8 @@ class LiveRun:
                 self._round(event)
             case Evaluated() | EvaluatedBySilos():
                 self._evaluated(event)
+            case RunEnded() if event.status != "completed":
+                self._say(f"[red]the run {event.status}: {escape(event.reason or 'no reason was given')}")
 
     def _round(self, event: RoundEnded) -> None:
         self._seconds = event.seconds
@@ -97,21 +99,31 @@ class LiveRun:
             figures.append(f"weight on attackers {100 * self._on_attackers:4.1f} %")
         if event.round:
             figures.append(f"{self._seconds:.1f} s")
-        self._progress.update(self._task, completed=event.round, figures="  ".join(figures))
-        if not self._console.is_terminal:
+        if self._live is None:
             self._say(f"{self._title}  round {event.round:>3}/{self._rounds}  {'  '.join(figures)}")
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False)
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)  # reasons come from silos
+        if self._live is None:
+            self._console.print(text, highlight=False)
+        else:
+            self._view.say(text)
 
 
-def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
-    """All runs side by side."""
+def verdict_table(verdicts: Sequence[Verdict], title: str, labels: Sequence[str] | None = None) -> Table:
+    """All runs side by side, each under its label or, without labels, under its strategy."""
     table = Table(title=title, title_justify="left")
-    for heading in ("", *(v.strategy for v in verdicts)):
-        table.add_column(heading, justify="left" if not heading else "right")
+    for heading in ("", *(labels or [v.strategy for v in verdicts])):
+        table.add_column(escape(heading), justify="left" if not heading else "right")
+    for name, values in verdict_rows(verdicts):
+        table.add_row(name, *values)
+    return table
+
+
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, list[str]]]:
+    """The figures of runs, a row each: its name, and the value of every run."""
     backdoored = any(v.attack_success is not None for v in verdicts)
-    rows = [
+    return [
         (f"accuracy {verdicts[0].measured}" if verdicts else "accuracy", [_percent(v.accuracy) for v in verdicts]),
         *([("backdoor's success", [_percent(v.attack_success) for v in verdicts])] if backdoored else []),
         ("attackers caught", [_of(v.caught, v.attackers) for v in verdicts]),
@@ -122,9 +134,6 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
         ("bytes from the silos", [_bytes(v.bytes_up) for v in verdicts]),
         ("seconds in rounds", [f"{v.seconds:.1f}" for v in verdicts]),
     ]
-    for name, values in rows:
-        table.add_row(name, *values)
-    return table
 
 
 def _percent(value: float | None) -> str:

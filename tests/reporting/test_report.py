@@ -1,139 +1,77 @@
 """The report of a run: who is named, why a silo has no weight, what it cost, and that no name can break the page."""
 
+import base64
+import gzip
+import hashlib
 import io
 import json
 import re
+import shlex
 import sys
+from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from rich.console import Console
+from scripted_runs import AGREES, ALIKE, BETA, HOSTILE, Scripted, but, hostile, large, reviewed
 
 from fedlaw_flwr.apps.byzantine.simulated import app
-from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.config.settings import Settings, parsed
 from fedlaw_flwr.core.losses import raise_low_losses
-from fedlaw_flwr.core.projection import project
-from fedlaw_flwr.core.scores import least_loss, score
-from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import from_dict
+from fedlaw_flwr.events.types import RunStarted
 from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.reporting.explanations import score_of
-from fedlaw_flwr.reporting.figures import comparison_picture, run_labels, weight_map, weights_picture, weights_svg
-from fedlaw_flwr.reporting.report import page_of, spans, write_report
+from fedlaw_flwr.reporting.figures import comparison_picture, run_labels, weight_map, weights_picture
+from fedlaw_flwr.reporting.in_short import told_by_reviewers
+from fedlaw_flwr.reporting.report import page_data, page_of, repeat, spans, write_report
 from fedlaw_flwr.reporting.terminal import verdict_table
 from fedlaw_flwr.simulation.in_process import run_in_process
 
-BETA = 0.01
+
+class Elements(HTMLParser):
+    """What a browser would make of a page: its elements, links and text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.scripts, self.policies, self.handlers, self.said = set(), [], [], [], [], []
+        self._skips = False
+
+    @classmethod
+    def of(cls, text):
+        found = cls()
+        found.feed(text)
+        return found
+
+    @property
+    def text(self):
+        return "".join(self.said)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.add(tag)
+        self._skips = tag in ("script", "style")
+        self.handlers += [name for name in given if name.startswith("on")]
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        if tag == "script":
+            self.scripts.append((given.get("id", ""), given.get("type", "")))
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policies.append(given["content"])
+
+    def handle_endtag(self, tag):
+        self._skips = False
+
+    def handle_data(self, data):
+        if not self._skips:
+            self.said.append(data)
 
 
-class Scripted:
-    """A run folder written event by event, in the shape the strategies and the experiment give their events.
-
-    Scores and weights are computed by the weight update itself from the alignments and losses a test names.
-    """
-
-    def __init__(self, folder, silos=6, attackers=(), started=True, **settings):
-        given = {"num-silos": silos, "max-byzantine": 2, "beta": BETA, "num-rounds": 3}
-        given |= {"attack": "inverse_gradient" if attackers else "none", "byzantine": len(attackers)}
-        self.settings = Settings.read(given | {key.replace("_", "-"): value for key, value in settings.items()})
-        self.folder, self.silos, self.round = folder, [f"silo {number}" for number in range(silos)], 0
-        self.w = np.full(silos, 1 / silos)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.json").write_text(json.dumps(self.settings.as_config()))
-        (folder / "events.jsonl").write_text("")
-        if started:
-            attacks = dict.fromkeys(attackers, "inverse_gradient")
-            self.write(kind="run", settings=self.settings.as_config(), attackers=attacks, version=2)
-            self.accuracy(0.1)
-
-    def write(self, **event):
-        """Appends a line; it must be one that today's release writes, to the last name."""
-        assert from_dict(event).to_dict() == event
-        with (self.folder / "events.jsonl").open("a") as events:
-            events.write(json.dumps(event) + "\n")
-        return self
-
-    def accuracy(self, value, **more):
-        return self.write(kind="evaluation", round=self.round, metrics={"loss": 1.0, "accuracy": value, **more})
-
-    def end(self, status="completed", **more):
-        return self.write(kind="end", status=status, **more)
-
-    def gate(self, silo, reason, kind="rejected", exchange=1, ahead=1):
-        return self.write(kind=kind, round=self.round + ahead, exchange=exchange, silo=silo, reason=reason)
-
-    def learned(self, alignment, losses, unscored=(), absent=()):
-        """A weight round: what each silo's update is worth to the others, and its loss at the trial model."""
-        present = [row for row, silo in enumerate(self.silos) if silo not in absent]
-        scored = [row for row in present if self.silos[row] not in unscored]
-        alignment, trial = np.array(alignment, float)[scored], np.array(losses, float)[scored]
-        before = self.w[scored] / self.w[scored].sum()
-        used, low = raise_low_losses(trial)
-        h = score(before, alignment / BETA, used, 1.0, BETA)
-        chosen = self.settings
-        simplex = Simplex.for_federation(len(self.silos), chosen.max_byzantine, chosen.s, chosen.t).among(len(scored))
-        bsum = self.settings.variant == "bsum"
-        learned = least_loss(used, simplex.s, simplex.t) if bsum else project(h, simplex.s, simplex.t)
-        self.w[present] = 0.0
-        self.w[scored] = learned
-        return self._round(
-            present,
-            2,
-            phase="learning",
-            scored=[self.silos[row] for row in scored],
-            **{"trial-losses": trial.tolist()},
-            **{"losses-raised": [self.silos[row] for row, is_low in zip(scored, low, strict=True) if is_low]},
-            alignment=alignment.tolist(),
-            scores=h.tolist(),
-            unscored=[self.silos[row] for row in present if row not in scored],
-            weights=self.w[present].tolist(),
-        )
-
-    def frozen(self, absent=()):
-        """A round with frozen weights."""
-        present = [row for row, silo in enumerate(self.silos) if silo not in absent]
-        weights = self.w[present] / self.w[present].sum()
-        return self._round(present, 1, phase="frozen", weights=weights.tolist())
-
-    def by_rule(self, **found):
-        return self._round(range(len(self.silos)), 1, phase="rule", **found)
-
-    def skipped(self, reason, unscored=()):
-        """A round that kept the model."""
-        self.w[[self.silos.index(silo) for silo in unscored]] = 0.0
-        return self._round((), 2, skipped=True, reason=reason, phase="learning", unscored=list(unscored))
-
-    def _round(self, present, exchanges, skipped=False, **report):
-        self.round += 1
-        numbers = {"answered": len(present), "rejected": 0, "silent": 0, "bytes-down": 1000, "bytes-up": 400}
-        norms = {"norms": [1.0 + row for row in present], "clip": 5.5} if report["phase"] != "rule" else {}
-        answers = {"silos": [self.silos[row] for row in present], "losses": [0.5 + row for row in present]}
-        self.write(
-            kind="round",
-            round=self.round,
-            skipped=skipped,
-            seconds=exchanges * 2.0 + 0.5,
-            **{"bytes-down": 1000 * exchanges, "bytes-up": 400 * exchanges},
-            exchanges=[{**numbers, "seconds": 2.0} for _ in range(exchanges)],
-            **({"norms": [0.0] * len(present)} | answers | norms | report),
-        )
-        return self.accuracy(min(0.9, 0.1 + 0.2 * self.round))
-
-    def page(self):
-        return page_of(Run.read(self.folder))
-
-    def row(self, silo):
-        return next(row for row in self.page().silos if row.name == silo)
-
-
-AGREES, ALIKE = [0.012] * 6, [0.4] * 6
-
-
-def but(values, **others):
-    """The values with those of silo_3=... replaced."""
-    return [others.get(f"silo_{row}", value) for row, value in enumerate(values)]
+def unpacked(path):
+    """The numbers of a page's charts."""
+    packed = re.search(r'id="data">([^<]+)<', path.read_text())[1]
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 # Why a silo has no weight
@@ -485,33 +423,209 @@ def test_two_nodes_with_one_name_are_pointed_out(tmp_path):
 
 def test_settings_that_are_not_the_default_are_marked_with_it(tmp_path):
     rows = dict((name, (value, default)) for name, value, default in Scripted(tmp_path, q=0.9).page().settings)
-    assert rows["q"] == (0.9, f"default {Settings().q}") and rows["seed"] == (0, None)
+    assert rows["q"] == (0.9, Settings().q) and rows["seed"] == (0, None)
 
 
 # The page
 
 
-HOSTILE = '<script>alert("x")</script> --> $\\frac{$ \n\x07 {{ 7 * 7 }}'
-
-
 def test_a_hostile_name_and_reason_stay_text(tmp_path):
-    run = Scripted(tmp_path)
-    run.silos[0], run.silos[2] = HOSTILE, HOSTILE + "'"
-    run.gate(HOSTILE, f"</td>{HOSTILE}", kind="silent").learned(but(AGREES, silo_0=-0.05), ALIKE)
-    run.write(kind="warning", reason=HOSTILE).end("failed", reason=HOSTILE)
-    text = write_report(tmp_path).read_text()
-    assert "<script" not in text and "{{ 7 * 7 }}" in text
-    assert text.count("&lt;script&gt;alert(&#34;x&#34;)") >= 4
-    comments = re.findall(r"<!--(.*?)-->", text, flags=re.DOTALL)
-    assert comments and not any("<script" in comment for comment in comments)
+    hostile(tmp_path)
+    page = Elements.of(write_report(tmp_path).read_text())
+    assert page.scripts == [
+        ("data", "application/octet-stream"),
+        ("events", "application/octet-stream"),
+        ("", ""),
+        ("", ""),
+    ]
+    assert "img" not in page.tags and not page.handlers
+    assert page.text.count(HOSTILE) >= 6  # the warning, the failure, the chip, the map's row, the gate's two rows
+    assert "{{ 7 * 7 }}" in page.text
+    names = [row["name"] for row in unpacked(tmp_path / "report.html")["rows"]]
+    assert HOSTILE in names
 
 
-def test_the_page_needs_nothing_from_anywhere(tmp_path):
+def test_the_page_needs_nothing_from_anywhere_and_lets_nothing_else_run(tmp_path):
     text = write_report(Scripted(tmp_path).learned(AGREES, ALIKE).end().folder).read_text()
-    assert not re.search(r"<(script|link|iframe|img|object)\b", text)
-    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)|url\(([^)]*)\)""", text)
-    assert all((first or second).strip("\"'").startswith(("#", "data:")) for first, second in addresses)
-    assert "@import" not in text and "<svg" in text
+    page = Elements.of(text)
+    assert {"link", "iframe", "img", "object", "base", "form"}.isdisjoint(page.tags)
+    assert all(link.startswith("#") for link in page.links)
+    policy = page.policies[0]
+    assert policy.startswith("default-src 'none';") and "unsafe-eval" not in policy
+    allowed = re.search("script-src ([^;]*);", policy)[1].split()
+    inline = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in inline]
+    assert allowed == [f"'sha256-{digest}'" for digest in digests] and len(inline) == 2
+
+
+def test_40_silos_over_50_rounds_take_little_more_than_the_chart_library(tmp_path):
+    library = (files("fedlaw_flwr.reporting") / "assets" / "echarts.min.js").read_bytes()
+    assert write_report(large(tmp_path, 40, 50)).stat().st_size < len(library) + 350_000
+
+
+@pytest.mark.slow
+def test_200_silos_over_400_rounds_take_less_than_3_mb(tmp_path):
+    """10 seconds: 80,000 replies are written, read and packed."""
+    path = write_report(large(tmp_path))
+    assert path.stat().st_size < 3_000_000
+    data = unpacked(path)
+    assert [len(data["silos"]["weight"]), len(data["silos"]["weight"][0])] == [200, 400]
+
+
+def test_the_page_hands_out_the_events_as_they_are(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
+    packed = re.search(r'id="events">([^<]+)<', write_report(run.folder).read_text())[1]
+    assert gzip.decompress(base64.b64decode(packed)) == (tmp_path / "events.jsonl").read_bytes()
+
+
+def test_who_was_excluded_stands_first_and_columns_without_a_value_are_left_out(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 3"], max_byzantine=1).learned(but(AGREES, silo_3=-0.05), ALIKE).end()
+    page = run.page()
+    assert [row.name for row in page.silos_first] == ["silo 3"] and len(page.silos_rest) == 5
+    titles = [column.title for column in page.columns_of(page.silos)]
+    assert "Attack" in titles and not {"Rejected", "Silent", "Loss raised"} & set(titles)
+    assert [(group.title, len(group.silos)) for group in page.groups] == [("Attackers excluded", 1), ("Counted", 5)]
+
+
+def test_a_link_to_a_silo_ends_with_its_name_and_no_two_are_the_same(tmp_path):
+    run = Scripted(tmp_path)
+    run.silos = ["silo 7", "Bonn", "bonn", "silo-7", "???", "St. Mary's"]
+    anchors = {row.name: row.anchor for row in run.learned(AGREES, ALIKE).end().page().silos}
+    assert anchors["silo 7"] == "silo-7" and anchors["St. Mary's"] == "silo-st-mary-s"
+    assert {anchors["Bonn"], anchors["bonn"]} == {"silo-bonn", "silo-bonn_2"}
+    assert len(set(anchors.values())) == 6
+
+
+def test_the_title_says_in_words_what_the_run_was(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 3"], max_byzantine=1).learned(AGREES, ALIKE).end()
+    assert run.page().title == "FedLAW on digits: 6 silos, 1 of them attacker"
+
+
+# One plain sentence a silo
+
+
+def short(run, silo):
+    return run.row(silo).short
+
+
+def test_what_spoke_against_a_silo_is_said_in_one_plain_sentence(tmp_path):
+    against = Scripted(tmp_path / "a").learned(but(AGREES, silo_3=-0.031), ALIKE).end()
+    assert short(against, "silo 3") == "It pointed against the others in round 1."
+    loss = Scripted(tmp_path / "b").learned(but(AGREES, silo_3=0.011), but(ALIKE, silo_3=3.1)).end()
+    assert short(loss, "silo 3") == "Its loss was far above that of the silos that got weight in round 1."
+    rejected = Scripted(tmp_path / "c", max_byzantine=1).gate("silo 3", "the loss is nan")
+    rejected.learned(AGREES, ALIKE, absent=["silo 3"]).end()
+    assert short(rejected, "silo 3") == "Its reply was rejected in round 1: the loss is nan."
+    left_out = Scripted(tmp_path / "d", strategy="krum", max_byzantine=1).by_rule(kept=["silo 1"]).end()
+    assert short(left_out, "silo 3") == "krum left its update out in round 1."
+
+
+def test_a_silo_that_counted_is_told_its_weight_beside_an_equal_share(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1).learned(but(AGREES, silo_3=-0.05), ALIKE)
+    run.learned(but(AGREES, silo_3=0.9), ALIKE).end()
+    assert re.fullmatch(
+        r"It counted: weight [0-9.]+ at the end \(an equal share is 0.167\); it had no weight in 1 of 2 rounds.",
+        short(run, "silo 3"),
+    )
+
+
+def test_the_rounds_in_which_a_silos_part_changed_are_listed_with_the_reason(tmp_path):
+    run = Scripted(tmp_path, max_byzantine=1).learned(AGREES, ALIKE).learned(but(AGREES, silo_3=-0.5), ALIKE)
+    run.gate("silo 3", "no answer within 600 s", kind="silent").frozen(absent=["silo 3"])
+    changes = run.end().row("silo 3").changes
+    assert [number for number, _ in changes] == [1, 2, 3]
+    assert changes[0][1].startswith("It counts with weight")
+    assert changes[1][1] == "It has no weight: it pointed against the others."
+    assert changes[2][1] == "It gave no reply: no answer within 600 s."
+
+
+def test_equal_reasons_stand_once_with_all_names(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.03, silo_5=-0.03), ALIKE).end()
+    (reason,) = run.page().reasons
+    assert (reason.sentence, reason.silos) == ("It pointed against the others in round 1.", ["silo 3", "silo 5"])
+
+
+def test_of_peer_review_the_page_says_how_many_of_those_that_vouch_speak_against_a_silo(tmp_path):
+    run = reviewed(tmp_path)
+    page = page_of(run)
+    event = run.rounds[0]
+    said = "6 of the 6 silos that vouch for each other say its update would raise their loss"
+    assert told_by_reviewers(event, "silo 7") == said
+    assert told_by_reviewers(event, "silo 0").startswith("0 of the 5 silos")
+    rows = {row.name: row for row in page.silos}
+    assert rows["silo 7"].short == f"{said} (round 1)." and rows["silo 7"].outcome == "attacker caught"
+    assert rows["silo 6"].short == "It was not among the 6 silos that vouch most for each other (round 1)."
+    assert rows["silo 6"].why == (
+        "Round 1: it is not among the 6 that vouch most for each other. Mean support by these silos, over the rounds "
+        "so far: +0.015 against +0.02 (their median). It sent no valid review."
+    )
+    assert rows["silo 7"].changes == [(1, f"It has no weight: {said}.")]
+    data = page_data(run, page, {})
+    assert page.review == data["review"]["round"] == 1 and data["review"]["silos"] == list(event.silos)
+    assert data["review"]["support"][7][0] == -0.03
+    assert data["review"]["support"][0][0] is None and data["review"]["support"][0][6] is None
+    assert data["reviewed"]["approval"][[row["name"] for row in data["rows"]].index("silo 7")] == [-0.027]
+    assert data["frozenAfter"] == 1
+    assert "by peer review" in page.legend
+
+
+def test_without_the_matrix_the_mean_support_speaks(tmp_path):
+    run = reviewed(tmp_path, matrix=False)
+    page = page_of(run)
+    assert page.review is None and page_data(run, page, {})["review"] is None
+    assert next(row.short for row in page.silos if row.name == "silo 7") == (
+        "On average, the silos that vouch for each other say its update would raise their loss (round 1)."
+    )
+
+
+# Cost
+
+
+def test_the_cost_stands_beside_that_of_one_exchange_and_what_was_saved(tmp_path):
+    told = Scripted(tmp_path).learned(AGREES, ALIKE).frozen().end().page().cost_story
+    # One exchange is 1,400 bytes and 2 s; a round takes 0.5 s more.
+    assert told[0].startswith(
+        "The run moved 4.2 kB in 7.0 s. Averaging with one exchange in the same rounds would have"
+    )
+    assert "moved 2.8 kB in 5.0 s" in told[0] and "+50 % bytes, +40 % seconds" in told[0]
+    assert told[1] == "Frozen weights saved 1 such exchanges, about 1.4 kB and 2.0 s."
+    assert len(told) == 2  # replies of exchange 2 were as long as those of exchange 1
+
+
+def test_a_rule_with_one_exchange_is_compared_with_nothing(tmp_path):
+    told = Scripted(tmp_path, strategy="cw_median").by_rule().end().page().cost_story
+    assert told == ["The run moved 1.4 kB in 2.5 s, with one exchange a round."]
+
+
+# How to repeat the run
+
+
+def test_the_command_of_the_page_gives_the_settings_of_the_run(tmp_path):
+    run = Scripted(tmp_path, attackers=["silo 3"], q=0.9, loss_filter=False, attack="lie:0.2,label_flipping:1")
+    words = shlex.split(run.learned(AGREES, ALIKE).end().page().repeat.command)
+    assert words[:2] == ["fedlaw", "run"]
+    again = Settings.read(parsed(words[2:])).as_config()
+    assert again == run.settings.as_config() | {"run-dir": ""}
+
+
+def test_a_run_over_the_silos_own_data_names_no_command_that_could_not_repeat_it():
+    run = Run.of([RunStarted(settings={"task": "own", "num-silos": 3, "strategy": "fedlaw"}, own_task="heart disease")])
+    found = repeat(run)
+    assert found.command == "" and "fedlaw deploy run" in found.sentence
+    assert page_of(run).title == "FedLAW on heart disease: 3 silos"
+
+
+# Several runs
+
+
+def test_runs_beside_a_run_are_laid_over_its_curve_and_their_settings_compared(tmp_path):
+    law = Scripted(tmp_path / "a").learned(AGREES, ALIKE).end()
+    median = Scripted(tmp_path / "b", strategy="cw_median").by_rule().end()
+    path = write_report(law.folder, median.folder)
+    assert path == law.folder / "comparison.html"
+    page = page_of(Run.read(law.folder), [Run.read(median.folder)])
+    assert page.runs.labels == ["FedLAW", "cw_median"] and ("strategy", ["fedlaw", "cw_median"]) in page.runs.differ
+    assert [one["label"] for one in unpacked(path)["measured"]] == ["FedLAW", "cw_median"]
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):
@@ -520,8 +634,11 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     assert write_report(run.folder).read_bytes() == first
 
 
-@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
-def test_without_the_report_extra_one_sentence_says_what_to_install(tmp_path, monkeypatch, package):
+@pytest.mark.parametrize(
+    ("package", "made"),
+    [("jinja2", "report.html"), ("matplotlib", "weights.png")],
+)
+def test_without_the_report_extra_one_sentence_says_what_to_install(tmp_path, monkeypatch, package, made):
     run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
@@ -529,8 +646,8 @@ def test_without_the_report_extra_one_sentence_says_what_to_install(tmp_path, mo
     with pytest.raises(
         ModuleNotFoundError, match=rf"^{package} is not installed.*pip install 'fedlaw-flwr\[report\]'$"
     ):
-        write_report(run.folder)
-    assert not (tmp_path / "report.html").exists()
+        write_report(run.folder) if made.endswith("html") else weights_picture(run.folder, tmp_path / made)
+    assert not (tmp_path / made).exists()
 
 
 def test_the_page_of_a_real_run_agrees_with_its_verdict_and_its_events_have_the_shape_tested_here(tmp_path):
@@ -573,11 +690,6 @@ def test_the_picture_is_900_pixels_wide_at_double_resolution_for_any_number_of_s
     assert weights_picture(tmp_path, tmp_path / "weights.svg").read_text().rstrip().endswith("</svg>")
 
 
-def test_a_run_with_nothing_to_draw_has_no_picture(tmp_path):
-    Scripted(tmp_path, started=False).end("failed", reason="ValueError: no data")
-    assert weights_svg(Run.read(tmp_path)) == ""
-
-
 def test_a_comparison_shows_every_strategy_and_the_weights_of_the_first_that_has_any(tmp_path):
     median = Scripted(tmp_path / "a", strategy="cw_median").by_rule().end()
     law = Scripted(tmp_path / "b", attackers=["silo 3"]).learned(but(AGREES, silo_3=-0.05), ALIKE).end()
@@ -595,5 +707,5 @@ def test_runs_of_one_strategy_are_told_apart_by_the_settings_that_differ():
 
 def test_a_picture_of_another_kind_is_refused_by_name(tmp_path):
     run = Scripted(tmp_path).learned(AGREES, ALIKE).end()
-    with pytest.raises(ValueError, match=r"a picture is written as \.png or \.svg"):
+    with pytest.raises(ValueError, match=r"a picture is written as \.png, \.svg or \.pdf"):
         weights_picture(run.folder, tmp_path / "weights.jpg")

@@ -67,6 +67,8 @@ def test_the_wheel_holds_the_package_and_its_metadata_alone(wheel):
     assert {name for name in names if name.endswith(".template")} == {
         f"fedlaw_flwr/silo/templates/{file.name}" for file in (ROOT / "fedlaw_flwr/silo/templates").iterdir()
     }
+    assets = ROOT / "fedlaw_flwr/reporting/assets"
+    assert {f"fedlaw_flwr/reporting/assets/{file.name}" for file in assets.iterdir()} <= set(names)
 
 
 @pytest.mark.slow

@@ -1,0 +1,38 @@
+"""A run folder followed while it is written."""
+
+import threading
+
+import pytest
+
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.events.folder import EVENTS, follow_events
+
+END = '{"kind": "end", "status": "completed"}\n'
+WARNING = '{"kind": "warning", "reason": "%s"}\n'
+
+
+def test_events_come_as_they_are_written_and_half_a_line_waits_for_its_end(tmp_path):
+    file = tmp_path / EVENTS
+    line = WARNING % "second"
+    file.write_text(WARNING % "first" + line[:10])
+    found, seen = [], threading.Semaphore(0)
+
+    def follow():
+        for event in follow_events(tmp_path, pause=0.01):
+            found.append(event)
+            seen.release()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    assert seen.acquire(timeout=10) and [event.reason for event in found] == ["first"]
+    assert not seen.acquire(timeout=0.1)  # the second line is not whole
+    with file.open("a") as more:
+        more.write(line[10:] + '{"kind": "of a later release"}\n' + END)
+    thread.join(timeout=10)
+    assert not thread.is_alive() and [event.kind for event in found] == ["warning", "warning", "end"]
+
+
+def test_a_line_that_is_no_event_is_named(tmp_path):
+    (tmp_path / EVENTS).write_text(WARNING % "first" + "not json\n")
+    with pytest.raises(InputError, match=rf"{EVENTS}:2: this line is no event of a run"):
+        list(follow_events(tmp_path, pause=0.01))
