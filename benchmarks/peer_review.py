@@ -30,7 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "review, 100 root examples": {"variant": "review", "root-data": 100},
     **{
         f"review without {part}": {"variant": "review", "review-without": part}
-        for part in ("rank", "set", "evidence", "loss", "norm", "mean", "trim")
+        for part in ("rank", "size", "set", "evidence", "loss", "norm", "mean", "trim")
     },
     "review by plain gradients": {"variant": "review", "review-by": "gradient"},
 }

@@ -61,6 +61,24 @@ def rank_support(found: Vector) -> Vector:
     return ranks
 
 
+def relative_support(found: Vector) -> Vector:
+    """Each reviewer's M_ij over twice its root mean square, cut to [-1, 1]: M_ij / (2 rms_j).
+
+    Unlike a rank it says whether the update lowers the reviewer's loss at all: 0 stays 0.
+
+    Args:
+        found: M, (m, m); NaN where nothing is known.
+
+    Returns:
+        (m, m); NaN where M is; 0 in the column of a reviewer whose supports are all 0.
+    """
+    known = np.isfinite(found)
+    squares = np.where(known, np.square(found), 0.0).sum(axis=0)
+    rms = np.sqrt(np.divide(squares, known.sum(axis=0), out=np.zeros(found.shape[1]), where=squares > 0))
+    relative: Vector = np.divide(found, 2 * rms, out=np.where(known, 0.0, np.nan), where=known & (rms > 0))
+    return np.clip(relative, -1.0, 1.0)
+
+
 class PairMeans:
     """The mean of a matrix over rounds, entry by entry, by who judged whom; whoever is absent keeps what was said."""
 

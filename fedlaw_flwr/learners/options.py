@@ -19,7 +19,7 @@ def _clip(value: Any) -> Any:
     return value
 
 
-REVIEW_PARTS = ("rank", "set", "evidence", "loss", "norm", "mean", "trim")
+REVIEW_PARTS = ("rank", "size", "set", "evidence", "loss", "norm", "mean", "trim")
 """The parts of peer review that an ablation may leave out."""
 
 
@@ -122,7 +122,7 @@ class WeightOptions:
     )
     review_without: str = setting(
         "",
-        "with variant review, for ablations: parts to leave out (rank, set, evidence, loss, norm, mean, trim)",
+        "with variant review, for ablations: parts to leave out (rank, size, set, evidence, loss, norm, mean, trim)",
         allowed="rank,mean",
         check=_without,
     )

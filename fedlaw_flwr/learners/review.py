@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
-from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support
+from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, relative_support
 from fedlaw_flwr.core.vouching import vouching_sets
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Judge, Judgement, Learner, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions
 
-_LOSS, _NORM = 0.5, 5.0
+_LOSS, _NORM = 2.0, 5.0
 _LARGEST_Z = 3.0
 _NORMAL_MAD = 1.4826  # makes the MAD of a normal sample its standard deviation
 
@@ -22,8 +22,9 @@ class PeerReview(Judge):
     With delta_i = theta - psi_i the update of silo i and r_j the gradient of reviewer j's class-balanced loss at theta:
 
         M_ij = <delta_i, r_j> / (|delta_i| |r_j|)     how much i's update would lower j's loss, first order
-        R_ij = rank of M_ij among reviewer j's, spread evenly over [-1, 1]
-        a_i  = 0.5 mean(-z_i) - 5 mean(e_i)           z_i = (f_i - median f) / 1.4826 MAD, cut at +-3
+        R_ij = half the rank of M_ij among reviewer j's, spread evenly over [-1, 1],
+               and half M_ij / (2 rms_j), cut to [-1, 1]     the voice of reviewer j, however loud, is 1 at most
+        a_i  = 2 mean(-z_i) - 5 mean(e_i)             z_i = (f_i - median f) / 1.4826 MAD, cut at +-3
         v_j(S) = sum_{i in S, i != j} Rbar_ij         what member j says of the set S
         S    = argmax over sets of s silos of (s / k) sum of the k smallest v_j(S), j in S, + sum_{i in S} a_i
 
@@ -42,7 +43,8 @@ class PeerReview(Judge):
     (arXiv 2501.11167); a server's own gradient as a judge is FLTrust's (Cao et al. 2021).
 
     Args:
-        without: Parts left out, for ablations: rank, set, evidence, loss, norm, mean, trim.
+        without: Parts left out, for ablations: rank, size (M / 2 rms; with both out M itself), set, evidence, loss,
+            norm, mean, trim.
     """
 
     def __init__(self, without: frozenset[str] = frozenset()) -> None:
@@ -57,7 +59,7 @@ class PeerReview(Judge):
             self.forget()
         self._add(evidence)
         found = np.nan_to_num(self._support.over(evidence.silos))
-        ranks = found if "rank" in self._without else np.nan_to_num(self._ranks.over(evidence.silos))
+        ranks = np.nan_to_num(self._ranks.over(evidence.silos))
         if evidence.root is not None or evidence.trusted.any():
             vouching, approval = self._by_trusted(evidence, found, ranks)
         else:
@@ -78,12 +80,19 @@ class PeerReview(Judge):
         """Takes in what this round says."""
         silos = evidence.silos
         self._support.add(silos, evidence.support)
-        self._ranks.add(silos, rank_support(evidence.support))
+        self._ranks.add(silos, self._voice(evidence.support))
         if evidence.root is not None:
             self._root_support.add(silos, evidence.root)
-            self._root_ranks.add(silos, rank_support(evidence.root[:, None])[:, 0])
+            self._root_ranks.add(silos, self._voice(evidence.root[:, None])[:, 0])
         self._low_loss.add(silos, -robust_z(evidence.losses))
         self._excess.add(silos, evidence.excess)
+
+    def _voice(self, found: Vector) -> Vector:
+        """R of one round."""
+        forms = {"rank": rank_support, "size": relative_support}
+        kept = [form(found) for part, form in forms.items() if part not in self._without]
+        voice: Vector = np.mean(kept, axis=0) if kept else found
+        return voice
 
     def _vouching(self, evidence: PeerEvidence, ranks: Vector) -> Rows:
         """S."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, support
+from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, relative_support, support
 
 RNG = np.random.default_rng(5)
 UPDATES = RNG.normal(size=(5, 70_000)).astype(np.float32)
@@ -54,6 +54,19 @@ def test_every_reviewer_has_one_voice_whatever_its_numbers(found):
     for j in range(6):
         known = np.flatnonzero(np.isfinite(found[:, j]))
         np.testing.assert_allclose(ranks[known, j], 2 * (rankdata(found[known, j]) - 1) / 4 - 1, atol=1e-12)
+
+
+@given(arrays(np.float64, (6, 6), elements=st.floats(-1, 1)))
+def test_relative_support_keeps_the_sign_and_no_reviewer_is_louder_than_one(found):
+    np.fill_diagonal(found, np.nan)
+    relative = relative_support(found)
+    off = ~np.eye(6, dtype=bool)
+    assert np.isnan(np.diag(relative)).all() and np.abs(relative[off]).max() <= 1
+    assert (np.sign(relative[off]) * np.sign(found[off]) >= 0).all()
+    for j in range(6):
+        said, told = np.delete(found[:, j], j), np.delete(relative[:, j], j)
+        rms = np.sqrt(np.mean(said**2))
+        np.testing.assert_allclose(told, np.clip(said / (2 * rms), -1, 1) if rms > 0 else 0, atol=1e-9)
 
 
 def test_a_single_value_ranks_in_the_middle_and_nothing_where_nothing_is_known():

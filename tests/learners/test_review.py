@@ -138,7 +138,7 @@ def test_a_root_of_trust_needs_no_reviews_of_silos():
     assert isinstance(step, Step) and step.weights[7:].sum() == 0
 
 
-@pytest.mark.parametrize("part", ["rank", "set", "evidence", "loss", "norm", "mean", "trim"])
+@pytest.mark.parametrize("part", ["rank", "size", "rank,size", "set", "evidence", "loss", "norm", "mean", "trim"])
 def test_every_part_can_be_left_out(part):
     step = learning(review_without=part).open(1, first(*world(attackers=())))
     assert step.weights.sum() == pytest.approx(1)
