@@ -15,6 +15,8 @@ LEARNERS = (
     # the paper's
     "fedlaw",
     "bsum",
+    # for clients that report no loss
+    "alignment",
     # studied in docs/research/defences.md
     "momentum",
     "stable",

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import check_settings, setting
-from fedlaw_flwr.core.simplex import fewest_silos
+from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
+from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.types import (
     Evaluated,
     EvaluatedBySilos,
@@ -30,11 +31,14 @@ from fedlaw_flwr.events.types import (
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.exchange import Ask, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model
+from fedlaw_flwr.protocol.legacy import RecordNames
+from fedlaw_flwr.protocol.loss_key import LossFinder
 from fedlaw_flwr.protocol.model_findings import findings_of, not_learned
 from fedlaw_flwr.protocol.retry import retried
 from fedlaw_flwr.protocol.roster import Roster, Silo
 from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges
 from fedlaw_flwr.strategy.options import ServerOptions
+from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
 _MOST_DIFFERENCES = 5  # of the ways in which a silo's data differ; its own log has them all
@@ -62,7 +66,13 @@ class MatrixStrategy(ServerOptions, Strategy):
         None, "alpha, the step of the silos' local training; None: `lr` of train_config", above=0
     )
     num_silos: int = setting(0, "how many silos there are; 0: those online at the start", least=0, unit="silos")
-    loss_key: str = setting("loss", "the name under which a reply's metrics have the loss")
+    loss_key: str | None = setting(
+        None,
+        "the name under which a reply's metrics have the loss; None: `loss`, `train_loss`, `train-loss`, or the one "
+        'metric with "loss" in its name, whichever all silos but b send',
+    )
+    arrayrecord_key: str = setting("arrays", "the name under which a message to a silo has the model")
+    configrecord_key: str = setting("config", "the name under which a message to a silo has the config")
     fraction_train: float = setting(1.0, "the share of silos asked in a round", check=_every_silo)
     fraction_evaluate: float = setting(
         0.0, "the share of silos that measure each model on examples of their own", least=0, most=1
@@ -72,6 +82,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     check_task: CheckTask | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
     _task_asked: set[int] = field(default_factory=set, init=False)
+    _finder: LossFinder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -104,7 +115,9 @@ class MatrixStrategy(ServerOptions, Strategy):
                 Default: None.
 
         Raises:
-            ValueError: For settings that cannot hold.
+            ValueError: For settings that cannot hold, and where several metrics may be the loss.
+            RunFailed: If no round moved the model, or if in the first round all silos but b were set aside for one
+                reason; the text has the reason and what to do about it.
             TimeoutError: If the silos needed do not come online.
         """
         train_config = self._train_config(train_config)
@@ -115,10 +128,14 @@ class MatrixStrategy(ServerOptions, Strategy):
         settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
         silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
         self._task_asked = set()
-        self._begin(max(self.num_silos, len(silos)), layout)
+        n = max(self.num_silos, len(silos))
+        self._begin(n, layout)
+        most = byzantine_count(self.max_byzantine, n)
+        self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
         self.summary()
         result = Result(arrays=initial_arrays)
         self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
+        moved, last = False, ""
         for server_round in range(1, num_rounds + 1):
             self._check_tasks(grid, server_round, timeout)
             started = time.monotonic()
@@ -127,8 +144,16 @@ class MatrixStrategy(ServerOptions, Strategy):
             model = following or model
             result.arrays = model.arrays()
             self._tell(exchanges, account, following is None, time.monotonic() - started, result)
+            moved, last = moved or following is not None, str(account.get("reason", ""))
+            if not moved and (shared := shared_reason(exchanges.outcomes[0], most)):
+                reason, count, asked = shared
+                last = f"{count} of {asked} silos are set aside for one reason: {reason}{mend(reason, self.loss_key)}"
+                if server_round == 1:
+                    raise RunFailed(f"round 1 did not move the model: {last}")
             self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
             self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
+        if num_rounds > 0 and not moved:
+            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {last}")
         return result
 
     def configure_train(
@@ -170,9 +195,22 @@ class MatrixStrategy(ServerOptions, Strategy):
         return max(fewest_silos(self.max_byzantine), self.quorum)
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
+        finder = self._finder
+        known = self.loss_key or (finder.key if finder else None) or ""
         return Channel(
-            grid, self.roster, self._matrix, config, timeout, self.loss_key, self._loss_floor, self._say, self.num_silos
+            *(grid, self.roster, self._matrix, config, timeout, known, self._loss_floor, self._say, self.num_silos),
+            finder=None if known else finder,
+            names=self._names,
         )
+
+    @property
+    def _names(self) -> RecordNames:
+        return RecordNames(self.arrayrecord_key, self.configrecord_key)
+
+    @property
+    def _needs_loss(self) -> bool:
+        """Whether a silo that reports no loss is of no use. No rule but FedLAW reads losses."""
+        return False
 
     @property
     def _loss_floor(self) -> float | None:
@@ -335,7 +373,7 @@ class MatrixStrategy(ServerOptions, Strategy):
                 reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
 
         sent = {**(config or {}), "server-round": server_round, "exchange": 0}
-        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
+        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
         # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
         # num-examples, which Flower's replies carry for its own weighting.
         common = {

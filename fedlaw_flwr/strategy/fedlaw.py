@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.setting import documented
+from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.learning import Skip, Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.protocol.layout import Layout, Model
@@ -42,7 +43,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
         ValueError: If a value is not allowed, or the settings do not hold together.
 
     Example:
-        >>> strategy = FedLAW(max_byzantine=3, lr=0.1, loss_key="train_loss")
+        >>> strategy = FedLAW(max_byzantine=3, lr=0.1)
     """
 
     def __post_init__(self) -> None:
@@ -74,6 +75,10 @@ class FedLAW(MatrixStrategy, WeightOptions):
             decision = self.learning.close(decision, rejected)
         account = _told(replies.silos, decision)
         return (replies.moved(model, decision.weights) if isinstance(decision, Step) else None), account
+
+    @property
+    def _needs_loss(self) -> bool:
+        return load_learner(self.variant).needs_loss
 
     def _updates(self, replies: Replies) -> Updates:
         """Exchange 1 as the weight learner sees it."""
@@ -122,6 +127,8 @@ def _told(silos: Sequence[Silo], decision: Step | Skip) -> dict[str, Any]:
     for name in ("losses", "trial_losses", "alignment", "scores", "weights"):
         values = getattr(account, name)
         said[name] = None if values is None else tuple(values.tolist())
+    if not np.isfinite(account.losses).any():  # the silos report none
+        said["losses"] = ()
     said |= {"losses_raised": _names(silos, account.raised)}
     for name in ("conflicts", "scored", "unscored"):
         said[name] = _names(silos, getattr(account, name))

@@ -84,7 +84,7 @@ class RuleStrategy(MatrixStrategy):
         account: dict[str, Any] = {
             "phase": "rule",
             "silos": tuple(silo.name for silo in replies.silos),
-            "losses": tuple(replies.losses.tolist()),
+            "losses": tuple(replies.losses.tolist()) if np.isfinite(replies.losses).any() else (),
             "norms": tuple((replies.norms / self._alpha).tolist()),
         }
         if found.weights is not None:
