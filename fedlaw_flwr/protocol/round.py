@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -79,6 +79,7 @@ class Channel:
         sizes: Whether num-examples is read, and must then be usable. Default: no.
         finder: What finds the loss key in exchange 1, where it is not known; None: `loss_key` is. Default: None.
         names: Under which names a message has the model and the config.
+        keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
     """
 
     grid: Grid
@@ -93,6 +94,7 @@ class Channel:
     sizes: bool = False  # whether num-examples is read, and must then be usable
     finder: LossFinder | None = None
     names: RecordNames = TODAYS
+    keeps_records: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class RoundExchanges:
         server_round: The round, from 1.
         outcomes: What became of each exchange so far.
         replies: What exchange 1 brought.
+        records: What each silo replied in exchange 1, by node id, without its arrays; empty where it is not kept.
     """
 
     replies: Replies
@@ -151,6 +154,7 @@ class RoundExchanges:
     def __init__(self, channel: Channel, server_round: int) -> None:
         self.server_round = server_round
         self.outcomes: list[Outcome] = []
+        self.records: dict[int, RecordDict] = {}
         self._channel = channel
 
     def first(self, model: Model) -> None:
@@ -170,6 +174,8 @@ class RoundExchanges:
                 channel.finder.look(ask.silo, content)
             sizes[row] = gate.read_size(content) if channel.sizes else 0.0
             norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row])
+            if channel.keeps_records:
+                self.records[ask.silo.node_id] = without_arrays(content)
 
         def settle(outcome: Outcome) -> None:
             if channel.finder is not None:
@@ -239,3 +245,8 @@ class RoundExchanges:
             channel.on_event(NoReply(round=self.server_round, exchange=number, silo=name, reason=reason))
             _log.warning("round %s, exchange %s: %s is silent: %s", self.server_round, number, name, reason)
         return outcome
+
+
+def without_arrays(content: RecordDict) -> RecordDict:
+    """The records of a reply but for its arrays: a few numbers and texts."""
+    return RecordDict({key: record for key, record in content.items() if not isinstance(record, ArrayRecord)})

@@ -38,6 +38,12 @@ class FedLAW(MatrixStrategy, WeightOptions):
         on_event: Called with each event of the run as it happens (`fedlaw_flwr.events.types`).
         attackers: The partitions known to be Byzantine, in an experiment; read by clip="oracle" only.
         check_task: Called once with what each silo says it learns; returns what is wrong with it, a sentence each.
+        on_round_end: Called after each round with a `RoundDone`; several in a list.
+        configure: configure(round, config) changes, or returns, what goes to the silos in a round. An lr in it is the
+            alpha of that round.
+        train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
+        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
+        run_dir: A folder for events, settings, model and report of the run; None: nothing is written.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.
@@ -60,7 +66,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
         )
 
     def _begin(self, n: int, layout: Layout) -> None:
-        self.learning = WeightLearning(self, n, self.max_byzantine, self._alpha, self.quorum)
+        self.learning = WeightLearning(self, n, self.max_byzantine, self._step, self.quorum)
         x = self.learning.simplex
         _log.info(
             "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
@@ -75,6 +81,14 @@ class FedLAW(MatrixStrategy, WeightOptions):
             decision = self.learning.close(decision, rejected)
         account = _told(replies.silos, decision)
         return (replies.moved(model, decision.weights) if isinstance(decision, Step) else None), account
+
+    def _rescale(self, alpha: float) -> None:
+        super()._rescale(alpha)
+        self.learning.alpha = alpha
+
+    @property
+    def _needs_lr(self) -> bool:
+        return False
 
     @property
     def _needs_loss(self) -> bool:

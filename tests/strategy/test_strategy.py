@@ -361,7 +361,6 @@ def test_a_wrong_setting_is_refused_by_name_and_value(settings, said):
         ({"s": 3, "t": 0.2}, r"s\*t = 0.6 < 1"),
         ({"s": 9}, "s=9"),
         ({"s_start": 5}, "s_start=5: with n=8 silos and s=6, allowed are 6 to 8"),
-        ({"lr": None}, "lr is needed"),
     ],
 )
 def test_what_cannot_hold_for_this_federation_is_refused_before_anything_is_sent(settings, said):
