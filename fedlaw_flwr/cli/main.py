@@ -17,6 +17,7 @@ from fedlaw_flwr.cli import check as check_command
 from fedlaw_flwr.cli import deploy as commands
 from fedlaw_flwr.cli import new as scaffold_command
 from fedlaw_flwr.cli import schema as schema_commands
+from fedlaw_flwr.cli import verdict as verdict_commands
 from fedlaw_flwr.cli.conformance import conformance
 from fedlaw_flwr.cli.grid import grid
 from fedlaw_flwr.cli.settings_help import SettingsCommand
@@ -26,7 +27,6 @@ from fedlaw_flwr.protocol.text import single_line
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands.deploy, name="deploy")
@@ -40,6 +40,8 @@ for command in (
     commands.silo,
     commands.metrics,
     grid,
+    verdict_commands.verdict,
+    verdict_commands.runs,
 ):
     app.command()(command)
 _console = Console()
