@@ -32,7 +32,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
         h = w + (beta / alpha) Delta z - beta f~;  w <- projection of h on D(s, t);  theta <- theta - sum_i w_i delta_i
 
     Once weights are frozen a round is exchange 1 alone. `variant` names other ways to learn the weights. The delta form
-    presumes that silos run plain SGD with the step lr. Source: arXiv 2511.03529, Sections 3 and 4, Appendices B, C, I.
+    is the paper's where silos run plain SGD with the step lr; without lr, alpha is `core.step.step_like`. Source: arXiv
+    2511.03529, Sections 3 and 4, Appendices B, C, I.
 
     {arguments}
         on_event: Called with each event of the run as it happens (`fedlaw_flwr.events.types`).
