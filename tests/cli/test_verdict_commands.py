@@ -8,6 +8,7 @@ from scripted import ScriptedGrid, record_of, reply, stopped_clock
 from typer.testing import CliRunner
 
 from fedlaw_flwr.cli.main import app
+from fedlaw_flwr.core.findings import note, ok, wrong
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.strategy import FedLAW
 
@@ -70,3 +71,16 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 def test_the_shell_can_be_told_to_complete_commands():
     assert "--install-completion" in told("--help")
+
+
+def test_preflight_as_json_has_what_the_lines_say_and_the_same_exit_code(monkeypatch):
+    monkeypatch.setattr("fedlaw_flwr.deploy.silo_preflight.is_silo_file", lambda file: True)
+    for found, code in (([ok("the key"), note("no policy")], 0), ([ok("the key"), wrong("the port")], 1)):
+        monkeypatch.setattr(
+            "fedlaw_flwr.deploy.silo_preflight.inspect_silo", lambda *place, online, found=found: iter(found)
+        )
+        done = CliRunner().invoke(app, ["preflight", "silo.yaml", "--json"])
+        assert json.loads(done.stdout) == [{"kind": one.kind, "what": one.what} for one in found]
+        assert done.exit_code == code
+        lines = CliRunner().invoke(app, ["preflight", "silo.yaml"]).stdout
+        assert all(one.what in lines for one in found)
