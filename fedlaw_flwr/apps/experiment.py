@@ -68,19 +68,22 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
         folder.write(Warned(reason=warning))
         _log.warning(warning)
     strategy = build_strategy(settings, folder.write, **beginning.strategy)
-    result = strategy.start(
-        grid,
-        beginning.arrays,
-        num_rounds=settings.num_rounds,
-        timeout=settings.timeout,
-        train_config=ConfigRecord(
-            {"lr": settings.lr, "local-epochs": settings.local_epochs, "batch-size": settings.batch_size}
-        ),
-        evaluate_fn=beginning.evaluate_fn,
-    )
-    rounds = result.train_metrics_clientapp
-    if all(metrics["skipped"] for metrics in rounds.values()):
-        raise RunFailed(f"none of {len(rounds)} rounds moved the model; {folder.path / EVENTS} says why of each")
+    config: dict[str, Any] = {
+        "lr": settings.lr,
+        "local-epochs": settings.local_epochs,
+        "batch-size": settings.batch_size,
+    }
+    try:
+        result = strategy.start(
+            grid,
+            beginning.arrays,
+            num_rounds=settings.num_rounds,
+            timeout=settings.timeout,
+            train_config=ConfigRecord(config),
+            evaluate_fn=beginning.evaluate_fn,
+        )
+    except RunFailed as failure:
+        raise RunFailed(f"{failure}; {folder.path / EVENTS} says why of each round") from failure
     folder.save_model({key: array.numpy() for key, array in result.arrays.items()})
     return result
 
@@ -124,7 +127,7 @@ def build_strategy(settings: Settings, on_event: OnEvent | None = None, **more: 
     taken = {name: getattr(settings, name) for name in settings_of(kind) if hasattr(settings, name)}
     if kind is RuleStrategy:
         taken |= {"rule": settings.strategy, "rule_settings": settings.rule_settings()}
-    return kind(**taken, on_event=on_event, attackers=settings.attack_plan().attackers, **more)
+    return kind(**taken, loss_key="loss", on_event=on_event, attackers=settings.attack_plan().attackers, **more)
 
 
 def root_review(settings: Settings, task: Task) -> Callable[[ArrayRecord], dict[str, Any]]:

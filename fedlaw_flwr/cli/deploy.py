@@ -1,5 +1,6 @@
 """`fedlaw deploy ...`, `fedlaw join`, `fedlaw preflight`, `fedlaw silo`, `fedlaw metrics`: the operators' commands."""
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -306,6 +307,7 @@ def preflight(
     file: Annotated[Path, typer.Argument(help="federation.yaml at the server, silo.yaml at a silo.", metavar="FILE")],
     offline: Annotated[bool, typer.Option("--offline", help="Do not try to reach the server.")] = False,
     server: Annotated[str, typer.Option(help="HOST:PORT, for a silo.yaml with no compose.yml beside it.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,
 ) -> None:
     """Looks at what can be wrong before a run, or before a silo joins; exit code 1 if anything is wrong.
 
@@ -323,7 +325,10 @@ def preflight(
             raise InputError("--server is for a silo.yaml: federation.yaml says where the server is")
         findings = inspect(*_read(file), online=not offline)
     marks = {"ok": "[green]ok   [/]", "wrong": "[red]WRONG[/]", "note": "[yellow]note [/]"}
-    for finding in findings:
+    findings = list(findings)
+    if as_json:
+        print(json.dumps([{"kind": finding.kind, "what": finding.what} for finding in findings], indent=2))
+    for finding in [] if as_json else findings:
         _say(f"{marks[finding.kind]} {escape(finding.what)}")
     if any(finding.kind == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from fedlaw_flwr.cli import deploy as commands
 from fedlaw_flwr.cli import new as scaffold_command
 from fedlaw_flwr.cli import runs as run_commands
 from fedlaw_flwr.cli import schema as schema_commands
+from fedlaw_flwr.cli import verdict as verdict_commands
 from fedlaw_flwr.cli.conformance import conformance
 from fedlaw_flwr.cli.grid import grid
 from fedlaw_flwr.cli.settings_help import SettingsCommand
@@ -28,7 +29,6 @@ from fedlaw_flwr.protocol.text import single_line
 app = typer.Typer(
     help="FedLAW on Flower: Byzantine-robust federated learning with learnable aggregation weights.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands.deploy, name="deploy")
@@ -48,6 +48,7 @@ for command in (
     run_commands.compare,
     run_commands.figures,
     run_commands.export,
+    verdict_commands.verdict,
 ):
     app.command()(command)
 _console = Console()

@@ -1,4 +1,4 @@
-"""`fedlaw new silo`: starts an institution's own task package."""
+"""`fedlaw new`: starts an institution's own task package, or a Flower app that uses FedLAW."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,19 @@ def new_silo(
     for path in scaffold(name, folder):
         _say(f"made  {path}")
     _say(f"Next, in {folder / name}: the three commands of its README.md.")
+
+
+@new.command(name="app")
+def new_app(
+    name: Annotated[str, typer.Argument(help="A Python module's name, as my_app.")],
+    folder: Annotated[Path, typer.Option(help="In which folder the project's own is made.")] = Path(),
+) -> None:
+    """A Flower app that uses FedLAW and runs as it is, with `flwr run`: client, server, data; never overwrites."""
+    from fedlaw_flwr.apps.scaffold import scaffold
+
+    for path in scaffold(name, folder):
+        _say(f"made  {path}")
+    _say(f"Next, in {folder / name}: the command of its README.md.")
 
 
 def _say(text: str) -> None:

@@ -66,8 +66,8 @@ _RULES = (
 )
 _STEPS = "`bucket-size` and `nnm` set them. Each may stand before any rule but `fedlaw` and `ideal`."
 _LEARNERS = (
-    "Values of the setting `variant`, which only `fedlaw` reads. The first two are the paper's. The others were "
-    "studied here and did not become defaults."
+    "Values of the setting `variant`, which only `fedlaw` reads. The first two are the paper's. `alignment` is "
+    "for clients that report no loss. The others were studied here and did not become defaults."
 )
 _ATTACKS = (
     "Values of the setting `attack`. An attack that changes the *examples* poisons what the silo trains on. One that "

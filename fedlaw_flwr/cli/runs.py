@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedlaw_flwr.cli.console import console, say
-from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.cli.verdict import AsJson, print_json, summary
+from fedlaw_flwr.core.errors import InputError, NotThere
 
 if TYPE_CHECKING:
     from fedlaw_flwr.reporting.serving import ReportServer
@@ -65,15 +66,21 @@ def watch(
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds run folders.", metavar="FOLDER")] = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
     """Lists the runs in a folder and in the folders below it: how each ended, and its figures."""
     from fedlaw_flwr.events.folder import EVENTS
     from fedlaw_flwr.events.record import Run
     from fedlaw_flwr.events.verdict import verdict
 
-    found = sorted(path.parent for path in folder.rglob(EVENTS)) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise NotThere(f"{folder}: there is no such folder; name the folder that holds run folders")
+    found = sorted(path.parent for path in folder.rglob(EVENTS))
     if not found:
         raise InputError(f"{folder}: there is no run here; name the folder that holds run folders")
+    if as_json:
+        print_json([summary(Run.read(path), path) for path in found])
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("run", "ended", "strategy", "task", "attack"):
         table.add_column(heading, overflow="fold")

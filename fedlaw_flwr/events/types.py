@@ -181,7 +181,7 @@ class RoundEnded(Event):
         exchanges: The one or two exchanges of the round.
         phase: "learning", weights were learned; "frozen", weights stayed; "rule", another rule than FedLAW.
         silos: The silos with a usable reply, m of them.
-        losses: f, the loss of each of them as reported, (m,).
+        losses: f, the loss of each of them as reported, (m,); empty where they report none.
         norms: The norm of each update as it came, units of g, (m,).
         clip: The clip threshold, units of g; None: not clipped.
         weights: The weight of each silo in the step, (m,); None where the rule gives none.

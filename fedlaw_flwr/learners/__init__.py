@@ -17,6 +17,8 @@ LEARNERS = (
     "bsum",
     # where silos review one another's updates
     "review",
+    # for clients that report no loss
+    "alignment",
     # studied in docs/research/defences.md
     "momentum",
     "stable",

@@ -176,8 +176,10 @@ class Learner:
         summary: What it does, one line.
         source: The paper and section, or "ours".
         build: Its pieces, new for every run.
+        needs_loss: Whether its scores read the losses that silos report. Default: yes.
     """
 
     summary: str
     source: str
     build: Callable[[WeightOptions], Pieces]
+    needs_loss: bool = True

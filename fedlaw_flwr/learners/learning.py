@@ -13,6 +13,7 @@ from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.simplex import Simplex, default_cap
+from fedlaw_flwr.core.step import step_like
 from fedlaw_flwr.core.support import support
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
@@ -160,15 +161,20 @@ class WeightLearning:
         options: How weights are learned.
         n: How many silos there are.
         max_byzantine: b, the most of them that may be Byzantine: a count (int) or a fraction (float).
-        alpha: The step of the silos' local training.
+        alpha: The step of the silos' local training; None: found in the first round that has enough replies.
         quorum: The fewest usable replies that move the model.
+
+    Attributes:
+        alpha: As in the arguments; may be set anew from round to round.
 
     Raises:
         ValueError: If the settings cannot hold for n silos.
     """
 
-    def __init__(self, options: WeightOptions, n: int, max_byzantine: int | float, alpha: float, quorum: int) -> None:
-        self._options, self._max_byzantine, self._alpha, self._quorum = options, max_byzantine, alpha, quorum
+    def __init__(
+        self, options: WeightOptions, n: int, max_byzantine: int | float, alpha: float | None, quorum: int
+    ) -> None:
+        self._options, self._max_byzantine, self.alpha, self._quorum = options, max_byzantine, alpha, quorum
         self.simplex = Simplex.for_federation(n, max_byzantine, options.s, options.t)
         check_start(options, self.simplex)
         self._schedule = options.schedule()
@@ -187,6 +193,8 @@ class WeightLearning:
         present = self._among(federation, m, first.rejected)
         if present is None:
             return Skip(self._too_few(m, first.rejected))
+        if self.alpha is None:
+            self.alpha = step_like(first.norms, self._options.beta)
         clip = self._clip(first, present.b)
         units = self._units(first, present.b)
         account = self._account(first, clip, units)
@@ -243,7 +251,7 @@ class WeightLearning:
         self.pieces.standing.learn(evidence.silos, learned, trial._round)
         account.scored, account.trial_losses = scored, trial.losses[scored]
         account.raised, account.scores = scored[raised], evidence.per_silo(scores)
-        account.alignment = evidence.per_silo(evidence.alignment) * self._options.beta / self._alpha
+        account.alignment = evidence.per_silo(evidence.alignment) * self._options.beta / self._scale
         w = np.zeros(len(first.silos))
         w[scored] = learned
         return _step(w, account)
@@ -264,7 +272,7 @@ class WeightLearning:
                 "review lowers)",
                 account,
             )
-        norms = first.norms if account.clip is None else np.minimum(first.norms, account.clip * self._alpha)
+        norms = first.norms if account.clip is None else np.minimum(first.norms, account.clip * self.alpha)
         evidence = PeerEvidence(
             silos=first.silos,
             support=support(first.updates, reviews.gradients, norms, reviews.norms),
@@ -293,14 +301,18 @@ class WeightLearning:
             weights=weights / weights.sum(),
             alignment=alignment,
             losses=np.bincount(units, losses) / sizes,
-            alpha=self._alpha,
+            alpha=self._scale,
             simplex=simplex,
         )
         return evidence, raised
 
+    @property
+    def _scale(self) -> float:
+        return 1.0 if self.alpha is None else self.alpha  # None only while no silo moves
+
     def _clip(self, first: Updates, byzantine: int) -> float | None:
         """Scales every update above the round's threshold down to it, in place; returns the threshold, if any."""
-        threshold = self.pieces.clip(first.norms, byzantine, self._alpha, first.honest)
+        threshold = self.pieces.clip(first.norms, byzantine, self._scale, first.honest)
         if threshold is not None:
             for row in np.flatnonzero(first.norms > threshold):
                 scale(first.updates[row], threshold / first.norms[row])
@@ -317,8 +329,8 @@ class WeightLearning:
             shared = [np.flatnonzero(units == label) for label in np.flatnonzero(np.bincount(units) > 1)]
         return Account(
             losses=first.losses,
-            norms=first.norms / self._alpha,
-            clip=None if clip is None else clip / self._alpha,
+            norms=first.norms / self._scale,
+            clip=None if clip is None else clip / self._scale,
             clusters=shared,
         )
 

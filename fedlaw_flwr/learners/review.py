@@ -159,4 +159,5 @@ LEARNER = Learner(
     "equal weights for the silos that vouch for one another, by reviews, and those they do not object to; one exchange",
     "ours, docs/research/peer-review.md",
     build,
+    needs_loss=False,
 )

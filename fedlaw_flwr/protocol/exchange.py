@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.protocol.gate import Rejected
+from fedlaw_flwr.protocol.legacy import TODAYS, RecordNames, standard
 from fedlaw_flwr.protocol.retry import OUTAGE, retried
 from fedlaw_flwr.protocol.roster import Silo
 from fedlaw_flwr.protocol.text import cause
@@ -72,6 +73,7 @@ def run_exchange(
     receive: Callable[[Ask, RecordDict], None],
     timeout: float,
     message_type: str = MessageType.TRAIN,
+    names: RecordNames = TODAYS,
 ) -> Outcome:
     """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
 
@@ -87,19 +89,25 @@ def run_exchange(
         timeout: Seconds until a silo that has not answered is silent for this exchange. Up to two minutes in which the
             SuperLink itself did not answer are added.
         message_type: Flower's type of the messages. Default: "train".
+        names: Under which names a message has `arrays` and `config`. Default: these.
 
     Returns:
         What became of every silo asked, the bytes and the seconds.
     """
     started = time.monotonic()
     outcome = Outcome()
-    waiting = _push(grid, asks, arrays, config, timeout, message_type, outcome)
+    keys = list(arrays)
+
+    def read(ask: Ask, content: RecordDict) -> None:
+        receive(ask, standard(content, keys))
+
+    waiting = _push(grid, asks, arrays, config, timeout, message_type, names, outcome)
     pause, lost = _SHORTEST_PAUSE, 0.0
     while waiting:
         deadline = started + timeout + min(lost, _GRACE)
         overdue = time.monotonic() >= deadline
         before = time.monotonic()
-        arrived, stalled, reachable = _pass_over(grid, waiting, receive, outcome)
+        arrived, stalled, reachable = _pass_over(grid, waiting, read, outcome)
         if waiting and overdue:
             break
         if waiting:
@@ -157,12 +165,13 @@ def _push(
     config: Mapping[str, Any],
     timeout: float,
     message_type: str,
+    names: RecordNames,
     outcome: Outcome,
 ) -> dict[str, Ask]:
     """Sends every message in one push; returns the asks by the id under which their reply can be pulled."""
     messages = []
     for ask in asks:
-        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, "reply": ask.reply})})
+        content = names.content(message_type, arrays, ConfigRecord({**config, "reply": ask.reply}))
         group = str(config["server-round"])
         messages.append(Message(content, ask.silo.node_id, message_type, ttl=timeout + _GRACE, group_id=group))
         outcome.bytes_down += payload_bytes(content)

@@ -3,7 +3,8 @@
 import io
 import json
 import math
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -48,7 +49,20 @@ def read_loss(content: RecordDict, key: str, floor: float | None) -> float:
         Rejected: If there is no MetricRecord or several, or no number under `key`, or if the loss is not finite, beyond
             1e30 or below the floor.
     """
-    metrics = _only(content, MetricRecord)
+    return loss_in(only(content, MetricRecord), key, floor)
+
+
+def loss_in(metrics: Mapping[str, Any], key: str, floor: float | None) -> float:
+    """The loss among these metrics of one reply.
+
+    Args:
+        metrics: The metrics by name.
+        key: The name under which they have the loss.
+        floor: The least loss that is allowed; None: any.
+
+    Raises:
+        Rejected: As `read_loss` does.
+    """
     value = metrics.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         found = ", ".join(repr(name[:_SHOWN]) for name in sorted(metrics)[:3])
@@ -75,7 +89,7 @@ def read_size(content: RecordDict) -> float:
     Raises:
         Rejected: If there is no MetricRecord or several, or if `num-examples` is no finite number of at least 0.
     """
-    value = _only(content, MetricRecord).get(NUM_EXAMPLES)
+    value = only(content, MetricRecord).get(NUM_EXAMPLES)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Rejected("no number under 'num-examples', which size-cap weighs by")
     try:
@@ -96,7 +110,7 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
     Raises:
         Rejected: If there is no MetricRecord or several.
     """
-    metrics = _only(content, MetricRecord)
+    metrics = only(content, MetricRecord)
     return {
         key: float(value)
         for key, value in metrics.items()
@@ -206,7 +220,7 @@ def read_update(
         Rejected: If there is no ArrayRecord or several, or if its keys, shapes, dtypes or sizes are not those of the
             model's layout, or if a parameter, a buffer or the norm is not finite. The rows may then hold anything.
     """
-    arrays = _only(content, ArrayRecord, but=REVIEW if with_review else "")
+    arrays = only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
     for slot in model.layout.slots:
         values = _decode(arrays[slot.key], slot)
@@ -230,7 +244,12 @@ def read_update(
     return norm
 
 
-def _only(content: RecordDict, kind: type[_Record], but: str = "") -> _Record:
+def only(content: RecordDict, kind: type[_Record], but: str = "") -> _Record:
+    """The reply's one record of this kind, one of the name `but` not counted.
+
+    Raises:
+        Rejected: If there is none, or if there are several.
+    """
     # Not `content.array_records`: what it returns refers to itself and to the content, so the reply would stay in
     # memory until the garbage collector comes by, and many replies with it.
     records = [record for name, record in content.items() if isinstance(record, kind) and not (but and name == but)]

@@ -121,6 +121,11 @@ class Layout:
         if not ends["parameter"]:
             wild = ", ".join(slot.key for slot in slots if not slot.is_finite)
             why = f" ({wild}: not all values are finite)" if wild else ""
+            if slots and all(slot.dtype == np.uint8 for slot in slots):
+                why = (
+                    ". It holds bytes, as of XGBoost's trees: trees have no parameters that could be averaged, so no "
+                    "rule here applies to them; Flower's FedXgbBagging trains them, without protection"
+                )
             raise InputError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
         return cls(tuple(slots), row)
 

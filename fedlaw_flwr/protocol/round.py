@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -14,6 +14,8 @@ from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
+from fedlaw_flwr.protocol.legacy import TODAYS, RecordNames
+from fedlaw_flwr.protocol.loss_key import LossFinder
 from fedlaw_flwr.protocol.retry import retried
 from fedlaw_flwr.protocol.roster import Roster, Silo
 
@@ -86,11 +88,14 @@ class Channel:
         matrix: The memory for the updates and buffers of exchange 1.
         config: What goes to the silos in every exchange.
         timeout: Seconds that an exchange waits for its silos.
-        loss_key: The name under which a reply's metrics have the loss.
+        loss_key: The name under which a reply's metrics have the loss; "" where it is not known, and none is read.
         loss_floor: The least loss that passes the gate; None: any.
         on_event: Called with each event.
         num_silos: For how many silos the matrix has rows at least.
         sizes: Whether num-examples is read, and must then be usable. Default: no.
+        finder: What finds the loss key in exchange 1, where it is not known; None: `loss_key` is. Default: None.
+        names: Under which names a message has the model and the config.
+        keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
     """
 
     grid: Grid
@@ -103,6 +108,9 @@ class Channel:
     on_event: OnEvent
     num_silos: int
     sizes: bool = False  # whether num-examples is read, and must then be usable
+    finder: LossFinder | None = None
+    names: RecordNames = TODAYS
+    keeps_records: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class Replies:
         silos: The m silos that gave a usable reply.
         updates: D, (m, d), delta = theta - psi; a view of the run's matrix.
         buffers: The buffers, (m, p).
-        losses: The losses, (m,).
+        losses: The losses, (m,); NaN where none is needed and the silos send none.
         norms: The l2 norms of the updates as they came, (m,).
         sizes: The num-examples claimed, (m,); 0 where they are not read.
         outcome: What became of every silo asked.
@@ -160,6 +168,7 @@ class RoundExchanges:
         server_round: The round, from 1.
         outcomes: What became of each exchange so far.
         replies: What exchange 1 brought.
+        records: What each silo replied in exchange 1, by node id, without its arrays; empty where it is not kept.
     """
 
     replies: Replies
@@ -167,6 +176,7 @@ class RoundExchanges:
     def __init__(self, channel: Channel, server_round: int) -> None:
         self.server_round = server_round
         self.outcomes: list[Outcome] = []
+        self.records: dict[int, RecordDict] = {}
         self._channel = channel
 
     def first(self, model: Model, reviewed: bool = False) -> None:
@@ -195,9 +205,14 @@ class RoundExchanges:
         def receive(ask: Ask, content: RecordDict) -> None:
             row = rows[ask.silo.node_id]
             roster.claim(ask.silo.node_id, gate.read_claim(content))  # first: junk too is reported under its name
-            losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            if channel.finder is None:
+                losses[row] = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            else:
+                channel.finder.look(ask.silo, content)
             sizes[row] = gate.read_size(content) if channel.sizes else 0.0
             norms[row] = gate.read_update(content, model, matrix.updates[row], matrix.buffers[row], reviewed)
+            if channel.keeps_records:
+                self.records[ask.silo.node_id] = without_arrays(content)
             if not reviewed:
                 return
             try:
@@ -207,7 +222,14 @@ class RoundExchanges:
             except gate.Rejected as reason:
                 unreviewed[ask.silo] = str(reason)
 
-        outcome = self._exchange(1, asks, model, receive)
+        def settle(outcome: Outcome) -> None:
+            if channel.finder is not None:
+                losses[:] = np.nan
+                for silo, loss in channel.finder.settle(outcome).items():
+                    losses[rows[silo.node_id]] = loss
+                self._channel = replace(channel, loss_key=channel.finder.key or "")
+
+        outcome = self._exchange(1, asks, model, receive, settle)
         self._tell_unreviewed(unreviewed)
         outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
         order = [rows[silo.node_id] for silo in outcome.answered]
@@ -235,7 +257,7 @@ class RoundExchanges:
 
         def read(ask: Ask, content: RecordDict) -> None:
             row = rows[ask.silo.node_id]
-            loss = gate.read_loss(content, channel.loss_key, channel.loss_floor)
+            loss = gate.read_loss(content, channel.loss_key, channel.loss_floor) if channel.loss_key else 0.0
             if wanted[row]:
                 receive(row, loss, update, gate.read_update(content, model, update))
             else:
@@ -251,11 +273,19 @@ class RoundExchanges:
             _log.warning("round %s: %s has no voice in peer review: %s", self.server_round, name, reason)
 
     def _exchange(
-        self, number: int, asks: Sequence[Ask], model: Model, receive: Callable[[Ask, RecordDict], None]
+        self,
+        number: int,
+        asks: Sequence[Ask],
+        model: Model,
+        receive: Callable[[Ask, RecordDict], None],
+        settle: Callable[[Outcome], None] = lambda outcome: None,
     ) -> Outcome:
         channel = self._channel
         config = {**channel.config, "server-round": self.server_round, "exchange": number}
-        outcome = run_exchange(channel.grid, asks, model.arrays(), config, receive, channel.timeout)
+        outcome = run_exchange(
+            channel.grid, asks, model.arrays(), config, receive, channel.timeout, names=channel.names
+        )
+        settle(outcome)
         self.outcomes.append(outcome)
         for silo, reason in outcome.rejected.items():
             name = channel.roster.silo(silo.node_id).name  # the best one known by now
@@ -268,3 +298,8 @@ class RoundExchanges:
             channel.on_event(NoReply(round=self.server_round, exchange=number, silo=name, reason=reason))
             _log.warning("round %s, exchange %s: %s is silent: %s", self.server_round, number, name, reason)
         return outcome
+
+
+def without_arrays(content: RecordDict) -> RecordDict:
+    """The records of a reply but for its arrays: a few numbers and texts."""
+    return RecordDict({key: record for key, record in content.items() if not isinstance(record, ArrayRecord)})

@@ -57,6 +57,8 @@ def score_of(run: Run, event: RoundEnded, silo: str) -> Score:
     beta, row = float(run.settings["beta"]), scored.index(silo)
     h, alignment = np.array(event.scores), np.array(event.alignment)
     losses = np.array(event.trial_losses)
+    if run.settings.get("variant") == "alignment":
+        losses = np.zeros_like(losses)  # it reads none
     if event.losses_raised:
         losses, _ = raise_low_losses(losses, float(run.settings.get("loss-fence", 3.0)))
     alignment = np.nan_to_num(alignment, nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
@@ -129,6 +131,11 @@ def why(run: Run, silo: str) -> str:
     if run.deciding.phase == "rule":
         return _why_by_rule(run, run.deciding, silo)
     learned = run.learned_by(run.deciding.round)
+    if learned is not None and "beta" not in run.settings and silo in run.excluded | run.got_through:
+        return (
+            "The events do not name the settings (there is no event of kind run, and no settings.json beside them), so "
+            "the terms of its score are not known."
+        )
     if silo in run.excluded:
         return _why_excluded(run, run.deciding, silo, learned)
     return _why_through(run, silo, learned) if silo in run.attackers else ""

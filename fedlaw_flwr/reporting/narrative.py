@@ -118,7 +118,7 @@ def _room(run: Run) -> str:
     """Whether FedLAW's s forced as many out of weight, whoever they are, or would have let more carry some."""
     assert run.deciding is not None
     settings, learned = run.settings, run.learned_by(run.deciding.round)
-    if settings.get("strategy") != "fedlaw" or learned is None:
+    if settings.get("strategy") != "fedlaw" or learned is None or not {"num-silos", "max-byzantine"} <= set(settings):
         return ""
     number, scored = learned.round, len(learned.scored or ())
     rejected = sum(exchange.rejected for exchange in learned.exchanges)

@@ -369,8 +369,9 @@ def _counted(rounds: Iterable[RoundEnded]) -> tuple[Counter[str], Counter[str], 
     raised: Counter[str] = Counter()
     losses: dict[str, list[float]] = defaultdict(list)
     for event in rounds:
-        for silo, norm, loss in zip(event.silos, event.norms, event.losses, strict=True):
+        for silo, norm in zip(event.silos, event.norms, strict=True):
             clipped[silo] += event.clip is not None and norm > event.clip
+        for silo, loss in zip(event.silos, event.losses, strict=False):  # there are none where silos report none
             losses[silo].append(loss)
         raised.update(event.losses_raised or ())
     return clipped, raised, losses

@@ -1,16 +1,12 @@
 """A new silo's package: a task that trains, a client, a test, silo.yaml and a synthetic CSV, from templates/."""
 
-import importlib.util
-import keyword
-import re
-import sys
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from fedlaw_flwr.core.errors import AlreadyThere, InputError
+from fedlaw_flwr.core.project import write_project
 
 _TEMPLATES = {
     "README.md": "README.md.template",
@@ -37,21 +33,13 @@ def scaffold(package: str, folder: Path) -> list[Path]:
         ValueError: For any other name, or one that hides an installed module.
         FileExistsError: Where there is already something.
     """
-    project = folder / package
-    _check_name(package, project)
     names = {"package": package, "silo": package.replace("_", "-").rstrip("-")}
     texts = {
         f"{package}/__init__.py": f'"""What {names["silo"]} learns, from data that stays with it."""\n',
         "data/synthetic.csv": synthetic_records(),
         **{path.format(**names): Template(_template(name)).substitute(names) for path, name in _TEMPLATES.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    project.mkdir()
-    for path, text in texts.items():
-        target = project / path
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    return sorted(project / path for path in texts)
+    return write_project("silo", package, folder, texts)
 
 
 def synthetic_records() -> str:
@@ -69,18 +57,6 @@ def synthetic_records() -> str:
         for (age, pressure, rate, glucose), ill in zip(raw, outcome, strict=True)
     ]
     return "\n".join(["age,systolic_pressure,heart_rate,glucose,outcome", *lines]) + "\n"
-
-
-def _check_name(package: str, project: Path) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", package) or keyword.iskeyword(package):
-        raise InputError(
-            f"silo {package!r}: a Python module's name is expected: lower-case letters, digits and _, a letter first, "
-            "40 at most, no word of the language, as my_hospital"
-        )
-    if project.exists():
-        raise AlreadyThere(f"{project} is there already: take another name or --folder, or move it away")
-    if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
-        raise InputError(f"silo {package!r}: a module of this name is installed here already; take another")
 
 
 def _template(name: str) -> str:

@@ -1,10 +1,12 @@
 """What every strategy here shares: the rounds, the matrix of updates, evaluation, and the events."""
 
 import logging
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import check_settings, setting
-from fedlaw_flwr.core.simplex import fewest_silos
+from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
+from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.types import (
     Evaluated,
     EvaluatedBySilos,
@@ -30,17 +33,30 @@ from fedlaw_flwr.events.types import (
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.exchange import Ask, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model
+from fedlaw_flwr.protocol.legacy import RecordNames
+from fedlaw_flwr.protocol.loss_key import LossFinder
 from fedlaw_flwr.protocol.model_findings import findings_of, not_learned
 from fedlaw_flwr.protocol.retry import retried
 from fedlaw_flwr.protocol.roster import Roster, Silo
-from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges
+from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges, without_arrays
+from fedlaw_flwr.protocol.text import single_line
+from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, account_of, verdict_on
+from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
+from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
+from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
 _MOST_DIFFERENCES = 5  # of the ways in which a silo's data differ; its own log has them all
 
 CheckTask = Callable[[Mapping[str, str]], Sequence[str]]
 """What is wrong with what a silo says it learns, by name ("column 'age' is missing"): a sentence each."""
+
+Configure = Callable[[int, ConfigRecord], Mapping[str, Any] | None]
+"""(round, a copy of train_config) -> what goes to the silos in this round; None: the copy, as it was changed."""
+
+AggregateMetrics = Callable[[list[RecordDict], str], MetricRecord]
+"""(records of the replies, `weighted_by_key`) -> one MetricRecord, as Flower's strategies have it."""
 
 
 def _every_silo(value: float) -> float:
@@ -59,10 +75,27 @@ class MatrixStrategy(ServerOptions, Strategy):
     """
 
     lr: float | None = setting(
-        None, "alpha, the step of the silos' local training; None: `lr` of train_config", above=0
+        None,
+        "alpha, the step of the silos' local training; None: `lr` of train_config or, where that has none, a scale "
+        "that FedLAW finds in the first round",
+        above=0,
     )
     num_silos: int = setting(0, "how many silos there are; 0: those online at the start", least=0, unit="silos")
-    loss_key: str = setting("loss", "the name under which a reply's metrics have the loss")
+    loss_key: str | None = setting(
+        None,
+        "the name under which a reply's metrics have the loss; None: `loss`, `train_loss`, `train-loss`, or the one "
+        'metric with "loss" in its name, whichever all silos but b send',
+    )
+    arrayrecord_key: str = setting("arrays", "the name under which a message to a silo has the model")
+    configrecord_key: str = setting("config", "the name under which a message to a silo has the config")
+    weighted_by_key: str = setting(
+        "num-examples", "the metric that train_metrics_aggr_fn and evaluate_metrics_aggr_fn are told to weigh by"
+    )
+    min_train_nodes: int = setting(2, "fewest silos online before the first round", least=0, unit="silos")
+    min_available_nodes: int = setting(2, "fewest silos online before the first round", least=0, unit="silos")
+    min_evaluate_nodes: int = setting(
+        2, "fewest silos that measure each model, where fraction_evaluate is above 0", least=0, unit="silos"
+    )
     fraction_train: float = setting(1.0, "the share of silos asked in a round", check=_every_silo)
     fraction_evaluate: float = setting(
         0.0, "the share of silos that measure each model on examples of their own", least=0, most=1
@@ -70,8 +103,16 @@ class MatrixStrategy(ServerOptions, Strategy):
     on_event: OnEvent | None = None
     attackers: frozenset[int] = frozenset()
     check_task: CheckTask | None = None
+    on_round_end: OnRoundEnd | Sequence[OnRoundEnd] | None = None
+    configure: Configure | None = None
+    train_metrics_aggr_fn: AggregateMetrics | None = None
+    evaluate_metrics_aggr_fn: AggregateMetrics | None = None
+    run_dir: str | Path | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
     _task_asked: set[int] = field(default_factory=set, init=False)
+    _finder: LossFinder | None = field(default=None, init=False)
+    _account: Account = field(default_factory=Account, init=False)
+    _step: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -104,32 +145,19 @@ class MatrixStrategy(ServerOptions, Strategy):
                 Default: None.
 
         Raises:
-            ValueError: For settings that cannot hold.
+            ValueError: For settings that cannot hold, and where several metrics may be the loss.
+            RunFailed: If no round moved the model, or if in the first round all silos but b were set aside for one
+                reason; the text has the reason and what to do about it.
             TimeoutError: If the silos needed do not come online.
         """
-        train_config = self._train_config(train_config)
-        layout = Layout.of(initial_arrays, self.buffers)
-        self._look_at(layout, initial_arrays)
-        model = layout.split(initial_arrays)
-        self.roster = Roster()
-        settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
-        silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
-        self._task_asked = set()
-        self._begin(max(self.num_silos, len(silos)), layout)
-        self.summary()
-        result = Result(arrays=initial_arrays)
-        self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
-        for server_round in range(1, num_rounds + 1):
-            self._check_tasks(grid, server_round, timeout)
-            started = time.monotonic()
-            exchanges = RoundExchanges(self._channel(grid, train_config, timeout), server_round)
-            following, account = self._round(exchanges, model)
-            model = following or model
-            result.arrays = model.arrays()
-            self._tell(exchanges, account, following is None, time.monotonic() - started, result)
-            self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
-            self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
-        return result
+        with account_of(self, self.run_dir, num_rounds, timeout) as self._account:
+            return self._run(
+                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config or ConfigRecord(), evaluate_fn
+            )
+
+    def verdict(self) -> VerdictTable:
+        """What became of each silo in the run of the last `start()`, or so far: a table that prints itself."""
+        return verdict_on(self._account.run)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -153,6 +181,72 @@ class MatrixStrategy(ServerOptions, Strategy):
         """Refused: see `aggregate_train`."""
         self._refuse()
 
+    def _run(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int,
+        timeout: float,
+        train_config: ConfigRecord | None,
+        evaluate_config: ConfigRecord,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+    ) -> Result:
+        train_config = self._train_config(train_config)
+        layout = Layout.of(initial_arrays, self.buffers)
+        self._look_at(layout, initial_arrays)
+        model = layout.split(initial_arrays)
+        self.roster = Roster()
+        settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
+        silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
+        self._task_asked = set()
+        n = max(self.num_silos, len(silos))
+        self._begin(n, layout)
+        most = byzantine_count(self.max_byzantine, n)
+        self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
+        self._account.begin(n)
+        self.summary()
+        result = RunResult(arrays=initial_arrays)
+        self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
+        moved, last = False, ""
+        for server_round in range(1, num_rounds + 1):
+            self._check_tasks(grid, server_round, timeout)
+            started = time.monotonic()
+            config = self._configured(train_config, server_round)
+            exchanges = RoundExchanges(self._channel(grid, config, timeout), server_round)
+            following, account = self._round(exchanges, model)
+            model = following or model
+            result.arrays = model.arrays()
+            ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
+            moved, last = moved or following is not None, ended.reason or ""
+            if not moved and (shared := shared_reason(exchanges.outcomes[0], most)):
+                reason, count, asked = shared
+                last = f"{count} of {asked} silos are set aside for one reason: {reason}{mend(reason, self.loss_key)}"
+                if server_round == 1:
+                    raise RunFailed(f"round 1 did not move the model: {last}")
+            self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
+            self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
+            if stopped := self._call_back(ended, result):
+                _log.info("The run ends after round %s: %s", server_round, stopped)
+                break
+        if num_rounds > 0 and not moved:
+            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {last}")
+        self._account.save(result.arrays)
+        result.verdict = self.verdict()
+        return result
+
+    def _call_back(self, ended: RoundEnded, result: Result) -> str | None:
+        """Calls `on_round_end`; returns why the run is to end, where one of them says so."""
+        done = RoundDone(
+            ended,
+            result.arrays,
+            result.evaluate_metrics_serverapp.get(ended.round, {}),
+            result.evaluate_metrics_clientapp.get(ended.round, {}),
+            result.train_metrics_clientapp[ended.round],
+        )
+        for callback in all_of(self.on_round_end):
+            callback(done)
+        return done.stopped
+
     # -- what a strategy is made of ----------------------------------------------------------------------------
 
     @abstractmethod
@@ -165,14 +259,34 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _needed(self) -> int:
         """How many silos must be online before the first round."""
+        least = max(self.min_train_nodes, self.min_available_nodes)
         if self.num_silos and not self.quorum:
-            return self.num_silos
-        return max(fewest_silos(self.max_byzantine), self.quorum)
+            return max(self.num_silos, least)
+        return max(fewest_silos(self.max_byzantine), self.quorum, least)
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
+        finder = self._finder
+        known = self.loss_key or (finder.key if finder else None) or ""
         return Channel(
-            grid, self.roster, self._matrix, config, timeout, self.loss_key, self._loss_floor, self._say, self.num_silos
+            *(grid, self.roster, self._matrix, config, timeout, known, self._loss_floor, self._say, self.num_silos),
+            finder=None if known else finder,
+            names=self._names,
+            keeps_records=self.train_metrics_aggr_fn is not None,
         )
+
+    @property
+    def _names(self) -> RecordNames:
+        return RecordNames(self.arrayrecord_key, self.configrecord_key)
+
+    @property
+    def _needs_lr(self) -> bool:
+        """Whether thresholds in units of g need the step with which silos train."""
+        return True
+
+    @property
+    def _needs_loss(self) -> bool:
+        """Whether a silo that reports no loss is of no use. No rule but FedLAW reads losses."""
+        return False
 
     @property
     def _loss_floor(self) -> float | None:
@@ -181,30 +295,53 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     @property
     def _alpha(self) -> float:
-        assert self.lr is not None
-        return self.lr
+        assert self._step is not None
+        return self._step
 
     def _is_honest(self, silos: Sequence[Silo]) -> NDArray[np.bool_]:
         """Who is honest, by the partition each claims: for an experiment's ceiling and oracle, never for a defence."""
         return np.array([self.roster.partition(silo) not in self.attackers for silo in silos], dtype=bool)
 
+    def _configured(self, config: ConfigRecord, server_round: int) -> ConfigRecord:
+        """What goes to the silos in this round: train_config as `configure` changes it. Its lr is the round's alpha."""
+        if self.configure is None:
+            return config
+        own = ConfigRecord(dict(config))
+        changed = self.configure(server_round, own)
+        own = own if changed is None else ConfigRecord(dict(changed))
+        lr = own.get("lr")
+        if lr is None and config.get("lr") is None:
+            return own
+        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
+            raise InputError(f"configure: lr={lr!r} in round {server_round}; a finite number above 0 is expected")
+        self._rescale(float(lr))
+        return own
+
+    def _rescale(self, alpha: float) -> None:
+        """Takes alpha, the step of the silos' local training, of the round that comes."""
+        self._step = alpha
+
     def _train_config(self, config: ConfigRecord | None) -> ConfigRecord:
-        """train_config with lr in it. Raises ValueError if it and the strategy name different steps, or none."""
+        """train_config with lr in it, if one is known. Raises ValueError if it and the strategy name two steps."""
         config = ConfigRecord(dict(config or {}))
         stated = config.get("lr")
         if self.lr is None and stated is None:
-            raise InputError("lr is needed: the strategy turns the silos' displacement into gradients with it")
+            if self._needs_lr:
+                raise InputError("lr is needed: the strategy turns the silos' displacement into gradients with it")
+            self._step = None
+            return config
         if self.lr is not None and stated is not None and float(stated) != float(self.lr):  # type: ignore[arg-type]
             raise InputError(f"lr={self.lr} in the strategy and lr={stated!r} in train_config: they must be the same")
-        self.lr = float(self.lr if stated is None else stated)  # type: ignore[arg-type]
-        config["lr"] = self.lr
+        self._step = float(self.lr if stated is None else stated)  # type: ignore[arg-type]
+        config["lr"] = self._step
         return config
 
     def _refuse(self) -> NoReturn:
         raise RuntimeError(
             f"{type(self).__name__} runs its exchanges itself, in start(). Whatever wraps a strategy through "
             "configure_train and aggregate_train (Flower's differential-privacy wrappers do) would skip the gate and, "
-            "with FedLAW, run one exchange of two. Use the silo-side LocalDpMod for privacy"
+            "with FedLAW, run one exchange of two. Use the silo-side LocalDpMod for privacy, and configure=... to "
+            "change what silos are sent from round to round, such as lr"
         )
 
     def _look_at(self, layout: Layout, arrays: ArrayRecord) -> None:
@@ -260,7 +397,7 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _tell(
         self, exchanges: RoundExchanges, account: Mapping[str, Any], skipped: bool, seconds: float, result: Result
-    ) -> None:
+    ) -> RoundEnded:
         outcomes = exchanges.outcomes
         totals = [
             ExchangeTotals(
@@ -285,19 +422,35 @@ class MatrixStrategy(ServerOptions, Strategy):
         self._say(event)
         if skipped:
             _log.warning("round %s is skipped, the model stays as it is: %s", event.round, event.reason or "")
-        result.train_metrics_clientapp[event.round] = MetricRecord(
-            {
-                "seconds": seconds,
-                "bytes-down": event.bytes_down,
-                "bytes-up": event.bytes_up,
-                "exchanges": len(totals),
-                "answered": totals[-1].answered,
-                "skipped": int(skipped),
-                **({"loss": float(np.median(event.losses))} if event.losses else {}),
-            }
-        )
+        metrics: dict[str, Any] = {
+            "seconds": seconds,
+            "bytes-down": event.bytes_down,
+            "bytes-up": event.bytes_up,
+            "exchanges": len(totals),
+            "answered": totals[-1].answered,
+            "skipped": int(skipped),
+            **({"loss": float(np.median(event.losses))} if event.losses else {}),
+        }
+        if self.train_metrics_aggr_fn is not None and not skipped:
+            trusted = carriers(event, [silo.node_id for silo in exchanges.replies.silos])
+            records = [exchanges.records[node_id] for node_id in trusted]
+            metrics |= self._aggregated("train_metrics_aggr_fn", records)
+        result.train_metrics_clientapp[event.round] = MetricRecord(metrics)
+        return event
+
+    def _aggregated(self, which: str, records: Sequence[RecordDict]) -> dict[str, Any]:
+        """What the function of this name makes of these records; nothing, and a warning, where it fails."""
+        alike = agreeing(records)
+        try:
+            return dict(getattr(self, which)(alike, self.weighted_by_key)) if alike else {}
+        except Exception as error:  # replies may hold anything, and no metric is worth the run
+            reason = f"{which} failed: {type(error).__name__}: {single_line(error)}"
+            self._say(Warned(reason=reason))
+            _log.warning("%s", reason)
+            return {}
 
     def _say(self, event: Event) -> None:
+        self._account.write(event)
         if self.on_event is not None:
             self.on_event(event)
 
@@ -324,26 +477,36 @@ class MatrixStrategy(ServerOptions, Strategy):
         result: Result,
     ) -> None:
         """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
-        silos = retried(lambda: self.roster.refresh(grid), timeout) if self.fraction_evaluate else []
-        asks = [Ask(silo) for silo in silos[: round(self.fraction_evaluate * len(silos))]]
+        if not self.fraction_evaluate:
+            return
+        silos = retried(lambda: self.roster.refresh(grid), timeout)
+        count = min(len(silos), max(int(self.fraction_evaluate * len(silos)), self.min_evaluate_nodes))
+        chosen = np.sort(np.random.default_rng(server_round).permutation(len(silos))[:count])
+        asks = [Ask(silos[row]) for row in chosen]
         if not asks:
             return
         reported: dict[str, dict[str, float]] = {}
+        records: list[RecordDict] = []
 
         def receive(ask: Ask, content: RecordDict) -> None:
+            records.append(without_arrays(content))
             for key, value in gate.read_metrics(content).items():
                 reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
 
         sent = {**(config or {}), "server-round": server_round, "exchange": 0}
-        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE)
+        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
         # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
         # num-examples, which Flower's replies carry for its own weighting.
         common = {
             key: by_silo
             for key, by_silo in reported.items()
-            if 2 * len(by_silo) >= len(asks) and key.replace("_", "-") != gate.NUM_EXAMPLES
+            if 2 * len(by_silo) >= len(asks) and key.replace("_", "-") not in (gate.NUM_EXAMPLES, self.weighted_by_key)
         }
         medians: dict[str, float] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
         if medians:
-            result.evaluate_metrics_clientapp[server_round] = MetricRecord(dict(medians))
             self._say(EvaluatedBySilos(round=server_round, metrics=medians, by_silo=common))
+        metrics: dict[str, Any] = dict(medians)
+        if self.evaluate_metrics_aggr_fn is not None:
+            metrics = self._aggregated("evaluate_metrics_aggr_fn", records) or metrics
+        if metrics:
+            result.evaluate_metrics_clientapp[server_round] = MetricRecord(metrics)

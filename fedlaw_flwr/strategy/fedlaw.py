@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.setting import documented
+from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.protocol.layout import Layout, Model
@@ -33,7 +34,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
         h = w + (beta / alpha) Delta z - beta f~;  w <- projection of h on D(s, t);  theta <- theta - sum_i w_i delta_i
 
     Once weights are frozen a round is exchange 1 alone. `variant` names other ways to learn the weights. The delta form
-    presumes that silos run plain SGD with the step lr. Source: arXiv 2511.03529, Sections 3 and 4, Appendices B, C, I.
+    is the paper's where silos run plain SGD with the step lr; without lr, alpha is `core.step.step_like`. Source: arXiv
+    2511.03529, Sections 3 and 4, Appendices B, C, I.
 
     {arguments}
         on_event: Called with each event of the run as it happens (`fedlaw_flwr.events.types`).
@@ -42,12 +44,18 @@ class FedLAW(MatrixStrategy, WeightOptions):
         root_review: With variant="review": called with the model, returns the gradient of the class-balanced loss on
             examples that the server trusts, by parameter (`fedlaw_flwr.training.reviews.review`). Its voice is then the
             only one that counts beside those of `trusted` silos. Default: None, the silos' reviews alone.
+        on_round_end: Called after each round with a `RoundDone`; several in a list.
+        configure: configure(round, config) changes, or returns, what goes to the silos in a round. An lr in it is the
+            alpha of that round.
+        train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
+        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
+        run_dir: A folder for events, settings, model and report of the run; None: nothing is written.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.
 
     Example:
-        >>> strategy = FedLAW(max_byzantine=3, lr=0.1, loss_key="train_loss")
+        >>> strategy = FedLAW(max_byzantine=3, lr=0.1)
     """
 
     root_review: Callable[[ArrayRecord], Mapping[str, NDArray[np.floating]]] | None = None
@@ -66,7 +74,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
         )
 
     def _begin(self, n: int, layout: Layout) -> None:
-        self.learning = WeightLearning(self, n, self.max_byzantine, self._alpha, self.quorum)
+        self.learning = WeightLearning(self, n, self.max_byzantine, self._step, self.quorum)
         x = self.learning.simplex
         _log.info(
             "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
@@ -95,6 +103,18 @@ class FedLAW(MatrixStrategy, WeightOptions):
             trusted=np.array([silo.name in trusted for silo in replies.silos], bool),
             root=None if self.root_review is None else model.layout.gradient(self.root_review(model.arrays())),
         )
+
+    def _rescale(self, alpha: float) -> None:
+        super()._rescale(alpha)
+        self.learning.alpha = alpha
+
+    @property
+    def _needs_lr(self) -> bool:
+        return False
+
+    @property
+    def _needs_loss(self) -> bool:
+        return load_learner(self.variant).needs_loss
 
     def _updates(self, replies: Replies, reviews: Reviews | None) -> Updates:
         """Exchange 1 as the weight learner sees it."""
@@ -148,6 +168,8 @@ def _told(silos: Sequence[Silo], decision: Step | Skip) -> dict[str, Any]:
         said["balanced_losses"] = tuple(_known(account.balanced_losses))
     if account.support is not None and len(silos) <= _MOST_SUPPORT:
         said["support"] = tuple(tuple(_known(row.round(4))) for row in account.support)
+    if not np.isfinite(account.losses).any():  # the silos report none
+        said["losses"] = ()
     said |= {"losses_raised": _names(silos, account.raised)}
     for name in ("conflicts", "scored", "unscored", "reviewers", "vouching"):
         said[name] = _names(silos, getattr(account, name))

@@ -34,6 +34,11 @@ class RuleStrategy(MatrixStrategy):
         on_event: As in `FedLAW`.
         attackers: As in `FedLAW`.
         check_task: As in `FedLAW`.
+        on_round_end: As in `FedLAW`.
+        configure: As in `FedLAW`.
+        train_metrics_aggr_fn: As in `FedLAW`.
+        evaluate_metrics_aggr_fn: As in `FedLAW`.
+        run_dir: As in `FedLAW`.
 
     Raises:
         ValueError: If there is no such rule, or a value is not allowed.
@@ -49,6 +54,10 @@ class RuleStrategy(MatrixStrategy):
         super().__post_init__()
         if self.rule not in RULES:
             raise InputError(f"rule={self.rule!r}: allowed are {', '.join(sorted(RULES))}")
+
+    def _rescale(self, alpha: float) -> None:
+        super()._rescale(alpha)
+        self.aggregate.scale = alpha
 
     def summary(self) -> None:
         """Logs the rule and its numbers."""
@@ -84,7 +93,7 @@ class RuleStrategy(MatrixStrategy):
         account: dict[str, Any] = {
             "phase": "rule",
             "silos": tuple(silo.name for silo in replies.silos),
-            "losses": tuple(replies.losses.tolist()),
+            "losses": tuple(replies.losses.tolist()) if np.isfinite(replies.losses).any() else (),
             "norms": tuple((replies.norms / self._alpha).tolist()),
         }
         if found.weights is not None:

@@ -16,6 +16,7 @@ from fedlaw_flwr.config.settings import Settings, SettingsError
 from fedlaw_flwr.core.clusters import cap_cluster_weight, clusters
 from fedlaw_flwr.core.losses import raise_low_losses
 from fedlaw_flwr.core.projection import project
+from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import ReplyRejected, RoundEnded
 from fedlaw_flwr.protocol import gate
@@ -320,8 +321,12 @@ def test_under_a_cap_a_claim_that_is_no_size_is_rejected_with_the_reason(size, s
 
 
 def test_where_all_claim_to_hold_nothing_the_model_is_skipped():
-    _, rounds, _, _ = run(claims(0, 0, 0, 0), 1, fedavg(size_cap=40))
-    assert rounds[0].skipped and "claim 0 examples" in rounds[0].reason
+    strategy, events = fedavg(size_cap=40), []
+    strategy.on_event = events.append
+    with stopped_clock(), pytest.raises(RunFailed, match="all 4 silos with usable replies claim 0 examples"):
+        strategy.start(ScriptedGrid(claims(0, 0, 0, 0)), record_of(START), num_rounds=1, timeout=30)
+    (ended,) = [event for event in events if isinstance(event, RoundEnded)]
+    assert ended.skipped and "claim 0 examples" in ended.reason
 
 
 def test_a_claim_beyond_any_float_is_refused():

@@ -17,7 +17,7 @@ def main(grid: Grid, context: Context) -> None:
     torch.manual_seed(context.run_config["seed"])
     arrays = ArrayRecord(Net().state_dict())
 
-    strategy = FedLAW(max_byzantine=2, loss_key="train_loss")
+    strategy = FedLAW(max_byzantine=2)
     result = strategy.start(
         grid=grid,
         initial_arrays=arrays,

@@ -3,6 +3,7 @@
 import json
 
 from fedlaw_flwr.apps.shipped import client, server
+from fedlaw_flwr.core.flower import REQUIREMENT
 
 _MODULE = "fedlaw_deployed"
 _PYPROJECT = """\
@@ -17,7 +18,7 @@ name = "fedlaw-deployed"
 version = "1.0.0"
 description = "FedLAW over real silos"
 license = "Apache-2.0"
-dependencies = ["flwr>=1.41.0,<1.42"]
+dependencies = ["{flower}"]
 
 [tool.flwr.app]
 publisher = "fedlaw"
@@ -41,7 +42,7 @@ def package_files() -> dict[str, bytes]:
 
     config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in Settings().as_config().items())
     return {
-        "pyproject.toml": (_PYPROJECT.format(module=_MODULE) + config).encode(),
+        "pyproject.toml": (_PYPROJECT.format(module=_MODULE, flower=REQUIREMENT) + config).encode(),
         f"{_MODULE}/__init__.py": b'"""The fixed app of a federation of real silos."""\n',
         f"{_MODULE}/client.py": client.SOURCE.read_bytes(),
         f"{_MODULE}/server.py": server.SOURCE.read_bytes(),
