@@ -218,7 +218,7 @@ class WeightLearning:
                 self._relearn()
                 return Skip("silos with weight point against the step; reviews are asked for again", account)
         if self.pieces.judge is not None:
-            return self._judged(self.pieces.judge, first, present, account, round_number)
+            return self._judged(self.pieces.judge, first, present, clip, account, round_number)
         largest = float(first.norms.max(initial=0.0))
         direction = Direction(first.updates.shape[1], clip, largest)
         return Trial(w, direction, np.full(m, np.nan), account, first, federation, units, round_number)
@@ -257,7 +257,13 @@ class WeightLearning:
         return _step(w, account)
 
     def _judged(
-        self, judge: Judge, first: Updates, present: Simplex, account: Account, round_number: int
+        self,
+        judge: Judge,
+        first: Updates,
+        present: Simplex,
+        clip: float | None,
+        account: Account,
+        round_number: int,
     ) -> Step | Skip:
         """Learns the weights from the reviews, or keeps the model where too few came.
 
@@ -272,7 +278,7 @@ class WeightLearning:
                 "review lowers)",
                 account,
             )
-        norms = first.norms if account.clip is None else np.minimum(first.norms, account.clip * self.alpha)
+        norms = first.norms if clip is None else np.minimum(first.norms, clip)
         evidence = PeerEvidence(
             silos=first.silos,
             support=support(first.updates, reviews.gradients, norms, reviews.norms),
