@@ -88,15 +88,20 @@ def demo(
     ] = False,
     runs: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs"),
 ) -> None:
-    """FedLAW, then FedAvg, on the same 20 silos and seed, through `flwr run`; some of the silos are hostile."""
+    """FedLAW, then FedAvg, on the same 20 silos and seed, through `flwr run`; some of the silos are hostile.
+
+    The hard case is run by FedLAW with peer review as well.
+    """
     from fedlaw_flwr.config.settings import Settings
 
-    chosen = [Settings.read({**_DEMO, **(_HARD if hard else _EASY), "strategy": name}) for name in ("fedlaw", "fedavg")]
+    methods = [{"strategy": "fedlaw"}, *([{"variant": "review"}] if hard else []), {"strategy": "fedavg"}]
+    chosen = [Settings.read({**_DEMO, **(_HARD if hard else _EASY), **method}) for method in methods]
     first = chosen[0]
     count = len(first.attack_plan().attackers)
     _console.print(
         f"[bold]{first.num_silos} silos train one model on handwritten digits; {count} of them "
-        f"are hostile ({first.attack}).[/]\nNobody tells the server which. First FedLAW, then plain averaging."
+        f"are hostile ({first.attack}).[/]\nNobody tells the server which. First FedLAW, "
+        f"{'then FedLAW with peer review, ' * hard}then plain averaging."
     )
     if hard:
         _console.print("This is the hard case: at this size, published FedLAW loses here. See README.md.")

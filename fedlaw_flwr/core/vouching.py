@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.blocks import Vector
+from fedlaw_flwr.core.errors import InputError
 
 Rows = NDArray[np.intp]
 
@@ -74,7 +75,7 @@ def vouching_sets(ranks: Vector, bonus: Vector, size: int, voices: int = 0) -> l
     """
     m = bonus.size
     if not (1 <= size <= m and 0 <= voices <= size):
-        raise ValueError(f"a set of {size} among {m} silos, {voices} voices: sizes 1 to {m}, voices 0 to {size}")
+        raise InputError(f"a set of {size} among {m} silos, {voices} voices: sizes 1 to {m}, voices 0 to {size}")
     voices = voices or size
     own = ranks.copy()
     np.fill_diagonal(own, 0.0)

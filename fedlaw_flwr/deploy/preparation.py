@@ -37,6 +37,10 @@ message-types: [train, evaluate, query]
 #   epsilon: 8.0
 #   delta: 0.00001
 # reviews: true                 # answer a server that asks for reviews (variant=review); read about them there first
+# review-privacy:               # Gaussian noise on every review, needed where privacy and reviews are both on
+#   clip: 1.0
+#   epsilon: 8.0
+#   delta: 0.00001
 """
 
 

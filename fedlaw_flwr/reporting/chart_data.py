@@ -120,7 +120,7 @@ def measurements(label: str, run: Run) -> dict[str, Any]:
 def terms(run: Run, silo: str) -> dict[str, Any] | None:
     """What each term of a silo's last score added or took, beside the median of the silos that got weight."""
     event = run.learned_by(run.deciding.round) if run.deciding else None
-    if event is None or not is_taken_apart(event) or silo not in (event.scored or ()):
+    if event is None or not is_taken_apart(run, event) or silo not in (event.scored or ()):
         return None
     found = score_of(run, event, silo)
     beta = float(run.settings["beta"])

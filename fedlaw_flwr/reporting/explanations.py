@@ -95,9 +95,9 @@ def score_of(run: Run, event: RoundEnded, silo: str) -> Score:
     )
 
 
-def is_taken_apart(event: RoundEnded) -> bool:
-    """Whether a weight round says of its scores what `score_of` needs: alignments, losses, and the weights."""
-    return bool(event.scores and event.alignment and event.trial_losses and event.weights)
+def is_taken_apart(run: Run, event: RoundEnded) -> bool:
+    """Whether a weight round says of its scores what `score_of` needs: beta, alignments, losses, and the weights."""
+    return "beta" in run.settings and bool(event.scores and event.alignment and event.trial_losses and event.weights)
 
 
 def is_reviewed(event: RoundEnded) -> bool:
@@ -184,7 +184,7 @@ def _why_excluded(run: Run, deciding: RoundEnded, silo: str, learned: RoundEnded
             f"{_missed(run.missed(silo, number), number)}. That round was the last to learn weights, and a silo "
             "without a score has no weight until it has one."
         )
-    if not is_taken_apart(learned):
+    if not is_taken_apart(run, learned):
         return f"Round {number} gave it no weight; its events do not say from which terms."
     found = score_of(run, learned, silo)
     lost = _lost_in(run, silo, deciding.round)
@@ -212,7 +212,7 @@ def _how_it_began(run: Run, silo: str, event: RoundEnded) -> str:
     """How a silo lost the weight that it now lacks."""
     if silo in (event.unscored or ()):
         return f"{_unscored(run, silo, event.round)}, and has had no weight since."
-    if silo not in (event.scored or ()) or not is_taken_apart(event):
+    if silo not in (event.scored or ()) or not is_taken_apart(run, event):
         return f"No weight since round {event.round}, where it had no score."
     return f"No weight since round {event.round}: {_evidence(run, score_of(run, event, silo))}"
 
@@ -265,7 +265,7 @@ def _why_through(run: Run, silo: str, learned: RoundEnded | None) -> str:
         return reviewed_why(run, learned, silo)
     if silo not in (learned.scored or ()):
         return f"It keeps the weight it was given before round {learned.round}, in which it was not scored."
-    if not is_taken_apart(learned):
+    if not is_taken_apart(run, learned):
         return f"Round {learned.round} gave it weight; its events do not say from which terms."
     found = score_of(run, learned, silo)
     if run.settings.get("variant") == "bsum":

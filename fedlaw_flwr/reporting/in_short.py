@@ -109,7 +109,7 @@ def _said(run: Run, event: RoundEnded, silo: str, word: str) -> str:
 def _lost_weight(run: Run, event: RoundEnded, silo: str) -> str:
     if is_reviewed(event):
         return f"It has no weight: {_reviewed(event, silo)}."
-    if is_taken_apart(event) and silo in (event.scored or ()):
+    if is_taken_apart(run, event) and silo in (event.scored or ()):
         return f"It has no weight: {_reason(run, event, silo)}."
     return "It has no weight."
 
@@ -162,7 +162,7 @@ def _excluded(run: Run, deciding: RoundEnded, silo: str) -> str:
         return f"It answered the model and not the trial model in round {number}."
     if silo not in (learned.scored or ()):
         return f"It was not there in round {number}, the last that learned weights."
-    if not is_taken_apart(learned):
+    if not is_taken_apart(run, learned):
         return f"It got no weight in round {number}."
     event, since = learned, run.excluded_since(silo, deciding.round)
     if score_of(run, learned, silo).decided == "before":

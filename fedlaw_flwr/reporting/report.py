@@ -261,7 +261,10 @@ def left_out(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
     if deciding is None or not names:
         return [], [], ""
     last = {
-        silo: (event.round, loss) for event in run.rounds for silo, loss in zip(event.silos, event.losses, strict=True)
+        silo: (event.round, loss)
+        for event in run.rounds
+        if event.losses  # some silos report none
+        for silo, loss in zip(event.silos, event.losses, strict=True)
     }
     counted = [last[silo][1] for silo in deciding.silos if silo not in run.excluded and silo in last]
     by_silo = next((event for event in reversed(run.events) if isinstance(event, EvaluatedBySilos)), None)

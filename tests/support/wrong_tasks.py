@@ -435,6 +435,11 @@ class StartsFromData(Good):
         return seeded(lambda: Prototypes(self.train.inputs[:80]), seed)
 
 
+class NeedsBothClasses(Good):
+    def loss(self, outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets) / (2 * targets.double().std(unbiased=False))
+
+
 WRONG = {
     "loads": [refuses, stumbles, Halved, "not_a_function", "missing"],
     "examples": [Empty, OneShort, Holes, NumPyInputs, Tuples, OtherWidth],
@@ -449,6 +454,7 @@ WRONG = {
     "learning": [RawUnits, Uphill],
     "exchange": [GrowsABuffer, OneLeftForBatchNorm],
     "repeatable": [UnseededNoise, SplitsByChance],
+    "review": [NeedsBothClasses],
     "metrics": [NaNMetric, TensorMetric, TakenName],
     "description": [
         NumbersInDescription,

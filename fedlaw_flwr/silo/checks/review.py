@@ -21,7 +21,10 @@ def review(trial: Trial) -> Iterator[Finding]:
     seconds = time.monotonic() - started
     broken = [key for key, value in found.gradient.items() if not torch.isfinite(value).all()]
     if broken:
-        yield wrong(f"the review's gradient of {broken[0]!r} is not finite: the server would give the silo no voice")
+        yield wrong(
+            f"the review's gradient of {broken[0]!r} is not finite: the loss of one class alone cannot be taken, so "
+            "the silo would have no voice in peer review"
+        )
         return
     targets = examples.targets
     if targets.dim() != 1 or targets.is_floating_point():
