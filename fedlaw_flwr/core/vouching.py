@@ -19,8 +19,8 @@ _RANDOM = 4
 """Searches also begin from so many random sets."""
 _SHORT = 48
 """Of each side so many candidates for a swap are tried before all are."""
-_REFINED, _TRIED = 8, 16
-"""Where few voices count: ends climbed from, and candidates of each side for a swap."""
+_REFINED, _REFINED_OF_MANY, _TRIED = 8, 2, 16
+"""Where few voices count: ends climbed from, with up to 64 silos and with more; candidates of each side for a swap."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def vouching_sets(ranks: Vector, bonus: Vector, size: int, voices: int = 0) -> l
     sets = [np.array(members, np.intp) for members in sorted(ends)]
     if voices < size:
         sets.sort(key=lambda one: -value(own, bonus, one, voices))
-        again = {tuple(_climb_by_few(own, bonus, one, voices).tolist()) for one in sets[:_REFINED]}
+        most = _REFINED if m <= _FEW else _REFINED_OF_MANY
+        again = {tuple(_climb_by_few(own, bonus, one, voices).tolist()) for one in sets[:most]}
         sets = [np.array(members, np.intp) for members in sorted(again)]
     found = [Found(members, value(own, bonus, members, voices)) for members in sets]
     return sorted(found, key=lambda one: (-round(one.value, 9), one.members.tolist()))

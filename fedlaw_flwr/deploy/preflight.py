@@ -19,6 +19,7 @@ from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.network import answers, metrics_port, server_port
 from fedlaw_flwr.protocol.model_findings import model_findings
 from fedlaw_flwr.rules import check
+from fedlaw_flwr.strategy.advice import on_variant
 from fedlaw_flwr.tasks import TASKS
 from fedlaw_flwr.tasks.initial import load_initial
 
@@ -34,6 +35,7 @@ def inspect(federation: Federation, folder: FederationFolder, online: bool = Tru
     """
     looks: list[Callable[[], list[Finding]]] = [
         lambda: [feasibility(federation)],
+        lambda: variant(federation),
         lambda: initial_model(federation),
         lambda: check_certificates(federation, folder),
         lambda: private_modes(folder),
@@ -59,6 +61,14 @@ def feasibility(federation: Federation) -> Finding:
         return ok(f"{what}; {n - 2 * b - 2} may be absent before a round is skipped")
     check(settings.strategy, n, settings.rule_settings())
     return ok(f"{settings.strategy}: {n} silos, at most {b} Byzantine")
+
+
+def variant(federation: Federation) -> list[Finding]:
+    """Whether peer review held better at this size in our tables, and how to switch."""
+    settings = federation.settings()
+    bound = byzantine_count(settings.max_byzantine, settings.num_silos)
+    advice = on_variant(settings.variant, settings.num_silos, bound) if settings.strategy == "fedlaw" else None
+    return [note(advice)] if advice else []
 
 
 def initial_model(federation: Federation) -> list[Finding]:

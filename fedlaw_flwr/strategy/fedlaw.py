@@ -16,6 +16,7 @@ from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.protocol.layout import Layout, Model
 from fedlaw_flwr.protocol.roster import Silo
 from fedlaw_flwr.protocol.round import Replies, RoundExchanges
+from fedlaw_flwr.strategy.advice import on_variant
 from fedlaw_flwr.strategy.base import MatrixStrategy
 
 _log = logging.getLogger("flwr")
@@ -79,6 +80,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
         _log.info(
             "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
         )
+        if advice := on_variant(self.variant, x.n, x.b):
+            _log.info("To consider: %s", advice)
 
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         reviewed = self.learning.asks_for_reviews(exchanges.server_round)
