@@ -194,6 +194,7 @@ def test_settings_are_chosen_on_records_that_are_neither_trained_on_nor_the_test
 # image_silos
 
 
+@pytest.mark.slow  # ten seconds
 def test_a_silo_with_its_folders_mixed_up_ends_without_weight_and_the_others_with_some(tmp_path):
     outcomes, printed = command(
         *("image_silos", "--side", 8, "--per-class", 60, "--rounds", 6, "--strategy", "fedlaw"),
@@ -293,6 +294,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow  # a quarter of a minute
 def test_the_one_line_saves_the_app_from_a_client_that_claims_a_million_records(one_thread):
     found, _ = command("drop_in", "--rounds", 6)
     undisturbed, opposite, boasting = found.values()

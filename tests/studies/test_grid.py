@@ -498,6 +498,7 @@ def test_a_run_that_fails_is_named_with_its_command_and_the_others_are_done(tmp_
     assert len(tracebacks) == 4 and all("errors.NotThere: " in path.read_text() for path in tracebacks)
 
 
+@pytest.mark.slow  # about half a minute
 def test_a_grid_killed_in_mid_run_goes_on_where_it_stopped_and_leaves_nobody_behind(tmp_path, done):
     table = tmp_path / "results" / "small.csv"
     command = [
