@@ -186,7 +186,8 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
             engines[engine](settings, folder, live.show)
         folders.append(folder)
     _console.print()
-    _console.print(verdict_table([verdict(Run.read(folder)) for folder in folders], title))
+    names = [one.strategy if one.variant == "fedlaw" else f"{one.strategy}, {one.variant}" for one in chosen]
+    _console.print(verdict_table([verdict(Run.read(folder)) for folder in folders], title, names))
     for folder in folders:
         try:
             report = f"report: {write_report(folder)}"
