@@ -6,9 +6,9 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedlaw_flwr.apps.review_mod import add_review
 from fedlaw_flwr.apps.wire import Asked, received_arrays
 from fedlaw_flwr.config.settings import Settings
-from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
 from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.training.local import Job, Trained, evaluate, local_round
@@ -102,20 +102,19 @@ def job_of(
 
 def answer(message: Message, job: Job, trained: Trained) -> Message:
     """The reply once the job is done."""
-    metrics = MetricRecord({"loss": trained.loss, "num-examples": len(job.examples)})
     content = RecordDict(
         {
-            "metrics": metrics,
+            "metrics": MetricRecord({"loss": trained.loss, "num-examples": len(job.examples)}),
             "silo": ConfigRecord({"partition-id": job.silo}),
         }
     )
     if job.wants_update:
         assert trained.state is not None
         content["arrays"] = ArrayRecord({key: value.cpu() for key, value in trained.state.items()})
+    reply = Message(content, reply_to=message)
     if trained.review is not None:
-        content[REVIEW] = ArrayRecord({key: value.cpu() for key, value in trained.review.gradient.items()})
-        metrics[BALANCED_LOSS] = trained.review.loss
-    return Message(content, reply_to=message)
+        add_review(reply, trained.review)
+    return reply
 
 
 def received_model(message: Message, settings: Settings, task: Objective) -> torch.nn.Module:

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from torch import Tensor, nn
 
-from fedlaw_flwr.apps.wire import received_arrays
+from fedlaw_flwr.apps.wire import asks_for_review, received_arrays
 from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
 from fedlaw_flwr.training.reviews import Review, review
 
@@ -49,8 +49,7 @@ def review_mod(load: Callable[[Context], ReviewedBy]) -> Mod:
     """
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        asked = any(record.get("reply") == REVIEW for record in message.content.config_records.values())
-        found = _reviewed(load(context), received_arrays(message)) if asked else None
+        found = _reviewed(load(context), received_arrays(message)) if asks_for_review(message) else None
         reply = call_next(message, context)
         if found is not None and reply.has_content():
             add_review(reply, found)

@@ -1,11 +1,9 @@
 """A new Flower app that uses FedLAW: a ClientApp, a ServerApp and embedded data, from templates/."""
 
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from fedlaw_flwr.core.flower import REQUIREMENT
-from fedlaw_flwr.core.project import write_project
+from fedlaw_flwr.core.project import filled, write_project
 
 _TEMPLATES = {
     "README.md": "README.md.template",
@@ -34,10 +32,6 @@ def scaffold(package: str, folder: Path) -> list[Path]:
     names = {"package": package, "app": package.replace("_", "-")[:32].rstrip("-"), "flower": REQUIREMENT}
     texts = {
         f"{package}/__init__.py": f'"""The Flower app {names["app"]}."""\n',
-        **{path.format(**names): Template(_template(name)).substitute(names) for path, name in _TEMPLATES.items()},
+        **filled("fedlaw_flwr.apps", _TEMPLATES, names),
     }
     return write_project("app", package, folder, texts)
-
-
-def _template(name: str) -> str:
-    return files("fedlaw_flwr.apps").joinpath("templates", name).read_text(encoding="utf-8")

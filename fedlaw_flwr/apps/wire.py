@@ -57,6 +57,11 @@ class Asked:
         )
 
 
+def asks_for_review(message: Message) -> bool:
+    """Whether the message asks for a review of its model."""
+    return any(record.get("reply") == REVIEW for record in message.content.config_records.values())
+
+
 def received_arrays(message: Message) -> ArrayRecord:
     """The model in a message of the server's."""
     return next(iter(message.content.array_records.values()))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation, Vector
+from fedlaw_flwr.core.blocks import Floats
 
 
 def slander(praised: Vector, honest: Vector) -> Vector:
@@ -15,7 +16,8 @@ def slander(praised: Vector, honest: Vector) -> Vector:
         praised: The direction of the attackers' updates, (d,).
         honest: The direction of the honest silos' updates, (d,).
     """
-    return _unit(praised) - _unit(honest)
+    review: Vector = units(praised) - units(honest)
+    return review
 
 
 def forge(situation: Situation) -> Forgery:
@@ -30,9 +32,11 @@ def forge_review(situation: Situation, update: Vector) -> Vector:
     return slander(-own.mean(axis=0), situation.honest_mean())
 
 
-def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
-    return vector / length if length > 0 else vector
+def units(rows: Floats) -> Floats:
+    """Each row, or the one vector, over its l2 norm; a row of 0 stays 0."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    lengthless: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return lengthless
 
 
 ATTACK = Attack(

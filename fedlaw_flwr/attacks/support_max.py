@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlaw_flwr.attacks.bad_mouthing import slander
+from fedlaw_flwr.attacks.bad_mouthing import slander, units
 from fedlaw_flwr.attacks.base import Attack, Forgery, Situation, Vector
 from fedlaw_flwr.core.blocks import Floats
 
@@ -27,8 +27,8 @@ def most_harmful(updates: Floats, reviews: Floats) -> Vector:
         u, (d,).
     """
     mu, radius = updates.mean(axis=0), float(np.median(np.linalg.norm(updates, axis=1)))
-    towards = _units(reviews).mean(axis=0)
-    liked = float(np.median(_units(updates) @ towards))
+    towards = units(reviews).mean(axis=0)
+    liked = float(np.median(units(updates) @ towards))
     length = float(np.linalg.norm(mu))
     e = mu / length if length > 0 else mu
     v = towards - (towards @ e) * e
@@ -60,12 +60,6 @@ def forge(situation: Situation) -> Forgery:
 def forge_review(situation: Situation, update: Vector) -> Vector:
     """slander(what the attackers send, mean honest update as far as the coalition knows it)."""
     return slander(update, situation.honest_mean())
-
-
-def _units(rows: Floats) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    return units
 
 
 ATTACK = Attack(

@@ -160,6 +160,7 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     from fedlaw_flwr.events.folder import fresh_folder
     from fedlaw_flwr.events.record import Run
     from fedlaw_flwr.events.verdict import verdict
+    from fedlaw_flwr.reporting.figures import run_labels
     from fedlaw_flwr.reporting.report import write_report
     from fedlaw_flwr.reporting.terminal import LiveRun, verdict_table
     from fedlaw_flwr.simulation.flwr_run import simulate
@@ -186,8 +187,8 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
             engines[engine](settings, folder, live.show)
         folders.append(folder)
     _console.print()
-    names = [one.strategy if one.variant == "fedlaw" else f"{one.strategy}, {one.variant}" for one in chosen]
-    _console.print(verdict_table([verdict(Run.read(folder)) for folder in folders], title, names))
+    labels = run_labels([one.as_config() for one in chosen])
+    _console.print(verdict_table([verdict(Run.read(folder)) for folder in folders], title, labels))
     for folder in folders:
         try:
             report = f"report: {write_report(folder)}"

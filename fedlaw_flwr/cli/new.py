@@ -1,14 +1,15 @@
 """`fedlaw new`: starts an institution's own task package, or a Flower app that uses FedLAW."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from fedlaw_flwr.cli.console import say
+
 new = typer.Typer(help="Starts a project.", no_args_is_help=True)
-_console = Console()
 
 
 @new.command(name="silo")
@@ -19,9 +20,7 @@ def new_silo(
     """A task of a silo's own that trains as it is: package, test, silo.yaml, synthetic data; never overwrites."""
     from fedlaw_flwr.silo.scaffold import scaffold
 
-    for path in scaffold(name, folder):
-        _say(f"made  {path}")
-    _say(f"Next, in {folder / name}: the three commands of its README.md.")
+    _tell(scaffold(name, folder), f"Next, in {folder / name}: the three commands of its README.md.")
 
 
 @new.command(name="app")
@@ -32,10 +31,10 @@ def new_app(
     """A Flower app that uses FedLAW and runs as it is, with `flwr run`: client, server, data; never overwrites."""
     from fedlaw_flwr.apps.scaffold import scaffold
 
-    for path in scaffold(name, folder):
-        _say(f"made  {path}")
-    _say(f"Next, in {folder / name}: the command of its README.md.")
+    _tell(scaffold(name, folder), f"Next, in {folder / name}: the command of its README.md.")
 
 
-def _say(text: str) -> None:
-    _console.print(escape(text), soft_wrap=True, highlight=False)
+def _tell(made: Sequence[Path], following: str) -> None:
+    """The files that were made, and what to do next."""
+    for line in (*(f"made  {path}" for path in made), following):
+        say(escape(line))

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
+
+from fedlaw_flwr.cli.console import console, say
 
 if TYPE_CHECKING:
     from fedlaw_flwr.events.record import Run
 
-_console = Console()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 
@@ -32,8 +32,8 @@ def verdict(
         figures = {"figures": asdict(verdict_of(run)), "silos": [asdict(row) for row in silos]}
         print_json({**summary(run, folder), **figures})
         return
-    _console.print(verdict_table([verdict_of(run)], run.name))
-    _console.print(escape(str(silos)), soft_wrap=True, highlight=False)
+    console.print(verdict_table([verdict_of(run)], run.name))
+    say(escape(str(silos)))
 
 
 def summary(run: "Run", folder: Path) -> dict[str, Any]:

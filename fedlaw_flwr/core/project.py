@@ -5,9 +5,26 @@ import keyword
 import re
 import sys
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 from fedlaw_flwr.core.errors import AlreadyThere, InputError
+
+
+def filled(package: str, templates: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a project's files, made from templates.
+
+    Args:
+        package: The package of ours in whose folder `templates` they lie.
+        templates: The template of each file, by the file's path within the project, in which {name} is one of `names`.
+        names: What stands for each $name in the templates.
+    """
+    place = files(package).joinpath("templates")
+    return {
+        path.format(**names): Template(place.joinpath(template).read_text(encoding="utf-8")).substitute(names)
+        for path, template in templates.items()
+    }
 
 
 def write_project(what: str, package: str, folder: Path, texts: Mapping[str, str]) -> list[Path]:

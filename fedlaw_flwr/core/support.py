@@ -7,11 +7,37 @@ import numpy as np
 from fedlaw_flwr.core.blocks import Floats, Vector, columns
 
 
+def cosines(updates: Floats, directions: Floats, update_norms: Vector, direction_norms: Vector) -> Vector:
+    """<delta_i, r_j> / (|delta_i| |r_j|), the cosine of each update with each direction.
+
+    Products are float64 sums over blocks of columns: m k d multiplications, one block of memory.
+
+    Args:
+        updates: delta_i, (m, d).
+        directions: r_j, (k, d).
+        update_norms: |delta_i|, (m,).
+        direction_norms: |r_j|, (k,); NaN for a row that may hold anything.
+
+    Returns:
+        (m, k): 0 where either norm is 0, NaN in the column of a direction whose norm is.
+    """
+    (m, d), k = updates.shape, len(directions)
+    products, known = np.zeros((m, k)), np.isfinite(direction_norms)
+    for block in columns(m + k, d):
+        left, right = updates[:, block].astype(np.float64), directions[:, block].astype(np.float64)
+        right[~known] = 0.0
+        products += left @ right.T
+    scale = np.outer(update_norms, np.where(known, direction_norms, 0.0))
+    found: Vector = np.divide(products, scale, out=np.zeros((m, k)), where=scale > 0)
+    np.clip(found, -1.0, 1.0, out=found)
+    found[:, ~known] = np.nan
+    return found
+
+
 def support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms: Vector) -> Vector:
     """M_ij = <delta_i, r_j> / (|delta_i| |r_j|), the cosine between silo i's update and reviewer j's gradient.
 
-    A step along delta_i lowers j's loss, to first order, where M_ij > 0. Products are float64 sums over blocks of
-    columns: n^2 d multiplications, one block of memory.
+    A step along delta_i lowers j's loss, to first order, where M_ij > 0.
 
     Args:
         updates: delta_i = theta - psi_i, (m, d).
@@ -23,17 +49,7 @@ def support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms
         M, (m, m): row i is the silo judged, column j the reviewer. 0 where either norm is 0. NaN on the diagonal, as no
         silo judges itself, and in the column of a silo without a valid review.
     """
-    m = updates.shape[0]
-    products = np.zeros((m, m))
-    voices = np.isfinite(review_norms)
-    for block in columns(2 * m, updates.shape[1]):
-        left, right = updates[:, block].astype(np.float64), reviews[:, block].astype(np.float64)
-        right[~voices] = 0.0  # the row may hold anything
-        products += left @ right.T
-    scale = np.outer(update_norms, np.where(voices, review_norms, 0.0))
-    found: Vector = np.divide(products, scale, out=np.zeros((m, m)), where=scale > 0)
-    np.clip(found, -1.0, 1.0, out=found)
-    found[:, ~voices] = np.nan
+    found = cosines(updates, reviews, update_norms, review_norms)
     np.fill_diagonal(found, np.nan)
     return found
 
@@ -82,10 +98,12 @@ def relative_support(found: Vector) -> Vector:
 class PairMeans:
     """The mean of a matrix over rounds, entry by entry, by who judged whom; whoever is absent keeps what was said."""
 
+    _place: dict[Hashable, int]
+    _total: Vector
+    _count: Vector
+
     def __init__(self) -> None:
-        self._place: dict[Hashable, int] = {}
-        self._total = np.zeros((0, 0))
-        self._count = np.zeros((0, 0))
+        self.forget()
 
     def add(self, silos: Sequence[Hashable], values: Vector) -> None:
         """Takes one round's matrix.
@@ -112,15 +130,19 @@ class PairMeans:
 
     def forget(self) -> None:
         """Forgets all rounds."""
-        self.__init__()  # type: ignore[misc]
+        self._place = {}
+        self._total = np.zeros((0, 0))
+        self._count = np.zeros((0, 0))
 
 
 class SiloMeans:
     """The mean of a number over rounds, by silo; NaN counts as not said."""
 
+    _total: dict[Hashable, float]
+    _count: dict[Hashable, int]
+
     def __init__(self) -> None:
-        self._total: dict[Hashable, float] = {}
-        self._count: dict[Hashable, int] = {}
+        self.forget()
 
     def add(self, silos: Sequence[Hashable], values: Vector) -> None:
         """Takes one round's numbers, (m,)."""

@@ -256,7 +256,7 @@ class Run:
 
 
 def _learned(event: RoundEnded) -> bool:
-    return event.scores is not None or getattr(event, "vouching", None) is not None
+    return event.scores is not None or event.vouching is not None
 
 
 MEASURED: Mapping[type[Event], str] = {

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, inner_products, scale
+from fedlaw_flwr.core.blocks import Floats, Vector, scale
 from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.simplex import Simplex, default_cap
 from fedlaw_flwr.core.step import step_like
-from fedlaw_flwr.core.support import support
+from fedlaw_flwr.core.support import cosines, support
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions, check_start
@@ -282,7 +282,7 @@ class WeightLearning:
         evidence = PeerEvidence(
             silos=first.silos,
             support=support(first.updates, reviews.gradients, norms, reviews.norms),
-            root=None if reviews.root is None else _cosines(first.updates, reviews.root, norms),
+            root=None if reviews.root is None else _support_of(reviews.root, first.updates, norms),
             losses=reviews.losses,
             excess=_excess(first.norms, clip_threshold(first.norms, present.b)),
             trusted=reviews.trusted,
@@ -387,10 +387,9 @@ def _excess(norms: Vector, threshold: float) -> Vector:
         return np.clip(np.log(norms / (_LONG * threshold)), 0.0, _LARGEST_EXCESS)
 
 
-def _cosines(updates: Floats, direction: Vector, norms: Vector) -> Vector:
-    """The cosine of each update with the direction, (m,); 0 where either norm is 0."""
-    scale = norms * float(np.linalg.norm(direction))
-    return np.divide(inner_products(updates, direction), scale, out=np.zeros(norms.size), where=scale > 0)
+def _support_of(root: Vector, updates: Floats, norms: Vector) -> Vector:
+    """The support of each update by the server's own review, (m,)."""
+    return cosines(updates, root[None, :], norms, np.array([np.linalg.norm(root)]))[:, 0]
 
 
 def _step(w: Vector, account: Account) -> Step:

@@ -64,7 +64,7 @@ def chart_data(run: Run, silos: Sequence[str], label: str, others: Mapping[str, 
         },
         "reviewed": {
             "number": [event.round for event in reviewed],
-            "approval": _table(silos, [_by_silo(event, getattr(event, "approval", None) or ()) for event in reviewed]),
+            "approval": _table(silos, [_by_silo(event, event.approval or ()) for event in reviewed]),
         },
         "marks": exclusions(run, excluded),
         "measured": [measurements(label, run), *(measurements(label, other) for label, other in others.items())],
@@ -142,16 +142,16 @@ def terms(run: Run, silo: str) -> dict[str, Any] | None:
 
 def review(run: Run) -> dict[str, Any] | None:
     """Who vouches for whom in the last weight round with peer review; None in a run without any."""
-    events: list[Any] = [event for event in run.rounds if getattr(event, "support", None) is not None]
-    if not events:
+    found = [(event, event.support) for event in run.rounds if event.support is not None]
+    if not found:
         return None
-    last = events[-1]
+    last, support = found[-1]
     return {
         "round": last.round,
         "silos": list(last.silos),
-        "support": [[short(value, 3) for value in row] for row in last.support],
-        "vouching": list(getattr(last, "vouching", None) or ()),
-        "reviewers": list(getattr(last, "reviewers", None) or ()),
+        "support": [[short(value, 3) for value in row] for row in support],
+        "vouching": list(last.vouching or ()),
+        "reviewers": list(last.reviewers or ()),
     }
 
 

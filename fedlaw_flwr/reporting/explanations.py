@@ -102,14 +102,14 @@ def is_taken_apart(run: Run, event: RoundEnded) -> bool:
 
 def is_reviewed(event: RoundEnded) -> bool:
     """Whether a weight round learned its weights from what silos say of one another's updates."""
-    return getattr(event, "vouching", None) is not None
+    return event.vouching is not None
 
 
-def reviewed_why(run: Run, event: Any, silo: str) -> str:
+def reviewed_why(run: Run, event: RoundEnded, silo: str) -> str:
     """What peer review says of a silo in a weight round, in numbers."""
     if silo not in event.silos:
         return f"{_missed(run.missed(silo, event.round), event.round)}. That round was the last to learn weights."
-    vouching, approval = event.vouching, getattr(event, "approval", None)
+    vouching, approval = event.vouching or (), event.approval
     text = f"Round {event.round}: it is {'' if silo in vouching else 'not '}among the {len(vouching)} that vouch most"
     text += " for each other."
     if approval is not None:
@@ -117,7 +117,7 @@ def reviewed_why(run: Run, event: Any, silo: str) -> str:
         theirs = float(np.median([of[name] for name in vouching if name in of]))
         pair = _pair(of[silo], theirs, 2, "+")
         text += f" Mean support by these silos, over the rounds so far: {pair} (their median)."
-    if silo not in (getattr(event, "reviewers", None) or ()):
+    if silo not in (event.reviewers or ()):
         text += " It sent no valid review."
     return text
 

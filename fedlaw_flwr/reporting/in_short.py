@@ -74,7 +74,7 @@ def told_by_reviewers(event: Any, silo: str) -> str:
     A value of `support` below 0 says that the update would raise the reviewer's loss.
     """
     row = support_of(event, silo)
-    vouching = set(getattr(event, "vouching", None) or ())
+    vouching = set(event.vouching or ())
     said = [value for reviewer, value in row.items() if reviewer in vouching and reviewer != silo]
     if not said:
         return ""
@@ -87,7 +87,7 @@ def told_by_reviewers(event: Any, silo: str) -> str:
 
 def support_of(event: Any, silo: str) -> Mapping[str, float]:
     """Each valid review of one silo's update by the reviewer's name; empty in a round without peer review."""
-    support, silos = getattr(event, "support", None), event.silos
+    support, silos = event.support, event.silos
     if support is None or silo not in silos:
         return {}
     row = support[silos.index(silo)]
@@ -121,7 +121,7 @@ def _reviewed(event: Any, silo: str) -> str:
     told = told_by_reviewers(event, silo)
     if told and not told.startswith("0 of"):
         return told
-    approval = dict(zip(event.silos, getattr(event, "approval", None) or (), strict=False))
+    approval = dict(zip(event.silos, event.approval or (), strict=False))
     if approval.get(silo, 0.0) < 0:
         return "on average, the silos that vouch for each other say its update would raise their loss"
     return f"it was not among the {len(event.vouching)} silos that vouch most for each other"

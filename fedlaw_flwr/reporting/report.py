@@ -101,7 +101,7 @@ def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
         else None,
         silos=rows,
         reasons=reasons(run, rows),
-        review=next((event.round for event in reversed(run.rounds) if getattr(event, "support", None)), None),
+        review=next((event.round for event in reversed(run.rounds) if event.support), None),
         notes=notes(run),
         served=served,
         served_titles=served_titles,

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from fedlaw_flwr.apps.wire import asks_for_review
 from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.protocol.gate import BALANCED_LOSS, REVIEW
@@ -124,11 +125,9 @@ class Policy(BaseModel):
         if self.seconds_per_day is not None and used.seconds >= self.seconds_per_day:
             raise Refused(f"{self.seconds_per_day:g} seconds in 24 h are used up")
 
-    def takes_review(self, message: Message) -> bool:
+    def refuses_review(self, message: Message) -> bool:
         """Whether this message asks for a review that the policy does not allow: then the update alone is answered."""
-        return not self.reviews and any(
-            record.get("reply") == REVIEW for record in message.content.config_records.values()
-        )
+        return not self.reviews and asks_for_review(message)
 
     def seconds_left(self, used: Used) -> float:
         """How long an exchange may still train today."""

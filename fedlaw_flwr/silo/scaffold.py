@@ -1,12 +1,10 @@
 """A new silo's package: a task that trains, a client, a test, silo.yaml and a synthetic CSV, from templates/."""
 
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
-from fedlaw_flwr.core.project import write_project
+from fedlaw_flwr.core.project import filled, write_project
 
 _TEMPLATES = {
     "README.md": "README.md.template",
@@ -37,7 +35,7 @@ def scaffold(package: str, folder: Path) -> list[Path]:
     texts = {
         f"{package}/__init__.py": f'"""What {names["silo"]} learns, from data that stays with it."""\n',
         "data/synthetic.csv": synthetic_records(),
-        **{path.format(**names): Template(_template(name)).substitute(names) for path, name in _TEMPLATES.items()},
+        **filled("fedlaw_flwr.silo", _TEMPLATES, names),
     }
     return write_project("silo", package, folder, texts)
 
@@ -57,7 +55,3 @@ def synthetic_records() -> str:
         for (age, pressure, rate, glucose), ill in zip(raw, outcome, strict=True)
     ]
     return "\n".join(["age,systolic_pressure,heart_rate,glucose,outcome", *lines]) + "\n"
-
-
-def _template(name: str) -> str:
-    return files("fedlaw_flwr.silo").joinpath("templates", name).read_text(encoding="utf-8")

@@ -179,7 +179,7 @@ class SiloProcess:
         kept = self._state / f"run-{run}.state"
         state = recorddict_from_proto(ProtoRecordDict.FromString(kept.read_bytes())) if kept.exists() else RecordDict()
         context = Context(run, int(header["node-id"]), self._node_config, state, header["run-config"])
-        unreviewed = self._policy.takes_review(message)
+        unreviewed = self._policy.refuses_review(message)
         if unreviewed:
             self._say_no_reviews(message)
         reply = self._client(message, context)

@@ -521,8 +521,8 @@ def reviewed(message, state, review):
 
 def test_reviews_are_off_until_the_policy_allows_them_and_the_update_goes_all_the_same():
     message = asked(STATE, reply="review")
-    assert Policy().takes_review(message) and not policy("reviews: true").takes_review(message)
-    assert not Policy().takes_review(asked(STATE, reply="update"))
+    assert Policy().refuses_review(message) and not policy("reviews: true").refuses_review(message)
+    assert not Policy().refuses_review(asked(STATE, reply="update"))
     left = without_review(reviewed(message, moved(1.0), STATE), message)
     assert "review" not in left.content and dict(left.content["metrics"]) == {"loss": 0.5, "num-examples": 10}
     np.testing.assert_array_equal(values(left)["weight"], moved(1.0)["weight"])
