@@ -267,17 +267,13 @@ class WeightLearning:
     ) -> Step | Skip:
         """Learns the weights from the reviews, or keeps the model where too few came.
 
-        A silo that withholds its review lowers no b': with fewer than m - b' valid reviews nothing is learned.
+        A silo that withholds its review lowers no b': with fewer than m - b' valid reviews nothing is learned. Where
+        voices are trusted, nothing is learned without one of them.
         """
-        m, reviews = len(first.silos), first.reviews
-        valid = 0 if reviews is None else int(np.isfinite(reviews.norms).sum())
-        believed = reviews is not None and (reviews.root is not None or bool(reviews.trusted.any()))
-        if reviews is None or (valid < m - present.b and not believed):
-            return Skip(
-                f"{valid} of {m} silos sent a valid review and {m - present.b} are needed (m - b', which no missing "
-                "review lowers)",
-                account,
-            )
+        reviews = first.reviews
+        assert reviews is not None, "asks_for_reviews says in which rounds"
+        if missing := self._missing_voices(reviews, present):
+            return Skip(missing, account)
         norms = first.norms if clip is None else np.minimum(first.norms, clip)
         evidence = PeerEvidence(
             silos=first.silos,
@@ -294,6 +290,25 @@ class WeightLearning:
         account.approval, account.balanced_losses = judgement.approval, reviews.losses
         self.pieces.standing.learn(first.silos, judgement.weights, round_number)
         return _step(judgement.weights, account)
+
+    def _missing_voices(self, reviews: Reviews, present: Simplex) -> str:
+        """Why these reviews are too few to learn from; empty where they are enough."""
+        valid = np.isfinite(reviews.norms)
+        if reviews.root is not None:
+            return ""
+        if names := self._options.trusted_names:
+            if (valid & reviews.trusted).any():
+                return ""
+            return (
+                f"none of the trusted silos ({', '.join(sorted(names))}) sent a valid review, and no other voice counts"
+            )
+        needed = present.n - present.b
+        if valid.sum() >= needed:
+            return ""
+        return (
+            f"{valid.sum()} of {present.n} silos sent a valid review and {needed} are needed (m - b', which no missing "
+            "review lowers)"
+        )
 
     def _evidence(self, trial: Trial, scored: Rows, units: Rows, z: Vector, simplex: Simplex) -> tuple[Evidence, Mask]:
         """What the trial says of the silos scored, and whose loss the filter changed."""

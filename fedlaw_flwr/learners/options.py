@@ -131,6 +131,11 @@ class WeightOptions:
         check_settings(self)
         check_together(self)
 
+    @property
+    def trusted_names(self) -> frozenset[str]:
+        """The names in `trusted`."""
+        return frozenset(name for part in self.trusted.split(",") if (name := part.strip()))
+
     def schedule(self) -> Schedule:
         """The rounds in which weights are learned."""
         return Schedule(self.weight_rounds, self.refresh_every, self.warm_rounds)

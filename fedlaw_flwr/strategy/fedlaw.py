@@ -98,12 +98,11 @@ class FedLAW(MatrixStrategy, WeightOptions):
     def _reviews(self, replies: Replies, model: Model) -> Reviews:
         """The reviews of exchange 1 as the weight learner sees them, with the server's own."""
         assert replies.reviews is not None
-        trusted = set(filter(None, self.trusted.split(",")))
         return Reviews(
             gradients=replies.reviews,
             norms=replies.review_norms,
             losses=replies.balanced_losses,
-            trusted=np.array([silo.name in trusted for silo in replies.silos], bool),
+            trusted=np.array([silo.name in self.trusted_names for silo in replies.silos], bool),
             root=None if self.root_review is None else model.layout.gradient(self.root_review(model.arrays())),
         )
 

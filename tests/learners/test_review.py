@@ -132,6 +132,22 @@ def test_trusted_reviewers_are_the_only_voices():
     assert learning().open(1, first(updates, reviews, root=root)).account.approval[4:].max() < 0
 
 
+@pytest.mark.parametrize("silent", [(0,), (0, 1)])
+def test_without_a_trusted_review_the_model_stays_and_no_other_voice_takes_over(silent):
+    updates, reviews = world(attackers=(4, 5, 6, 7, 8, 9))
+    trusted = NO_ONE.copy()
+    trusted[0] = True
+    sent = first(updates, reviews, silent=silent, trusted=trusted)
+    skip = learning(trusted="bonn").open(1, sent)
+    assert isinstance(skip, Skip) and "none of the trusted silos (bonn) sent a valid review" in skip.reason
+    nobody = learning(trusted="misspelt").open(1, first(updates, reviews))
+    assert isinstance(nobody, Skip) and "(misspelt)" in nobody.reason
+
+
+def test_names_of_trusted_silos_may_have_blanks_round_them():
+    assert WeightOptions(variant="review", trusted="bonn, aachen ,").trusted_names == {"bonn", "aachen"}
+
+
 def test_a_root_of_trust_needs_no_reviews_of_silos():
     updates, reviews = world()
     step = learning().open(1, first(updates, reviews, silent=range(10), root=reviews[0].astype(np.float64)))
