@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.one_run import run_of
 from fedlaw_flwr.attacks import ATTACKS
+from fedlaw_flwr.learners.options import REVIEW_PARTS
 from fedlaw_flwr.studies.table import Row, opened
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -28,10 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "nnm trimmed mean": {"strategy": "trimmed_mean", "pre-aggregation": "nnm"},
     "review, 50 root examples": {"variant": "review", "root-data": 50},
     "review, 100 root examples": {"variant": "review", "root-data": 100},
-    **{
-        f"review without {part}": {"variant": "review", "review-without": part}
-        for part in ("rank", "size", "set", "evidence", "loss", "norm", "mean", "trim")
-    },
+    **{f"review without {part}": {"variant": "review", "review-without": part} for part in REVIEW_PARTS},
     "review by plain gradients": {"variant": "review", "review-by": "gradient"},
 }
 """What each method sets; "ideal" is the mean of the honest silos."""

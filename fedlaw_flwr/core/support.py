@@ -1,4 +1,4 @@
-"""Support: by how much each silo's update would lower each other silo's loss, and the ranks that a reviewer gives."""
+"""Support: by how much each silo's update would lower each other silo's loss; and what voices are made of."""
 
 from collections.abc import Hashable, Sequence
 
@@ -54,6 +54,43 @@ def support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms
     return found
 
 
+def agreement(reviews: Floats, review_norms: Vector) -> Vector:
+    """A_ij = <r_i, r_j> / (|r_i| |r_j|), the cosine between the reviews of silos i and j.
+
+    Where A_ij > 0 a step that lowers i's loss lowers j's, to first order.
+
+    Args:
+        reviews: r_j, (m, d).
+        review_norms: |r_j|, (m,); NaN for a silo without a valid review.
+
+    Returns:
+        A, (m, m), symmetric: 0 where either norm is 0; NaN on the diagonal, and in row and column of a silo without a
+        valid review.
+    """
+    known = np.isfinite(review_norms)
+    found = np.full((known.size, known.size), np.nan)
+    found[np.ix_(known, known)] = cosines(reviews[known], reviews[known], review_norms[known], review_norms[known])
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def contrast(found: Vector, share: float) -> Vector:
+    """How much more than other reviewers each one likes a silo: M_ij less a share of the mean of row i.
+
+    Args:
+        found: M, (m, m); NaN where nothing is known.
+        share: How much of the row's mean over its known entries is taken away, 0 to 1.
+
+    Returns:
+        (m, m); NaN where M is.
+    """
+    known = np.isfinite(found)
+    total, count = np.where(known, found, 0.0).sum(axis=1), known.sum(axis=1)
+    means = np.divide(total, count, out=np.zeros(len(found)), where=count > 0)
+    less: Vector = found - share * means[:, None]
+    return less
+
+
 def rank_support(found: Vector) -> Vector:
     """Each reviewer's M_ij replaced by its rank among the others, spread evenly over [-1, 1].
 
@@ -96,13 +133,19 @@ def relative_support(found: Vector) -> Vector:
 
 
 class PairMeans:
-    """The mean of a matrix over rounds, entry by entry, by who judged whom; whoever is absent keeps what was said."""
+    """The mean of a matrix over rounds, entry by entry, by who judged whom; whoever is absent keeps what was said.
+
+    Args:
+        decay: What a round counts for when the next one comes: k rounds later it counts decay^k. Default: 1, a plain
+            mean.
+    """
 
     _place: dict[Hashable, int]
     _total: Vector
     _count: Vector
 
-    def __init__(self) -> None:
+    def __init__(self, decay: float = 1.0) -> None:
+        self._decay = decay
         self.forget()
 
     def add(self, silos: Sequence[Hashable], values: Vector) -> None:
@@ -117,6 +160,8 @@ class PairMeans:
         missing = len(self._place) - len(self._total)
         if missing:
             self._total, self._count = (np.pad(one, (0, missing)) for one in (self._total, self._count))
+        self._total *= self._decay
+        self._count *= self._decay
         where = np.ix_(*2 * [[self._place[silo] for silo in silos]])
         self._total[where] += np.where(np.isfinite(values), values, 0.0)
         self._count[where] += np.isfinite(values)
@@ -136,20 +181,25 @@ class PairMeans:
 
 
 class SiloMeans:
-    """The mean of a number over rounds, by silo; NaN counts as not said."""
+    """The mean of a number over rounds, by silo; NaN counts as not said.
+
+    Args:
+        decay: As in `PairMeans`; a silo's rounds are those in which it said a number. Default: 1.
+    """
 
     _total: dict[Hashable, float]
-    _count: dict[Hashable, int]
+    _count: dict[Hashable, float]
 
-    def __init__(self) -> None:
+    def __init__(self, decay: float = 1.0) -> None:
+        self._decay = decay
         self.forget()
 
     def add(self, silos: Sequence[Hashable], values: Vector) -> None:
         """Takes one round's numbers, (m,)."""
         for silo, value in zip(silos, values.tolist(), strict=True):
             if np.isfinite(value):
-                self._total[silo] = self._total.get(silo, 0.0) + value
-                self._count[silo] = self._count.get(silo, 0) + 1
+                self._total[silo] = self._decay * self._total.get(silo, 0.0) + value
+                self._count[silo] = self._decay * self._count.get(silo, 0.0) + 1
 
     def over(self, silos: Sequence[Hashable], otherwise: float = 0.0) -> Vector:
         """The means over these silos, (m,); `otherwise` for a silo that never said one. Default: 0."""

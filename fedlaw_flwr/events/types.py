@@ -199,7 +199,9 @@ class RoundEnded(Event):
         support: By how much the update of silo i (row) would lower the loss of reviewer j (column), to first order, as
             a cosine, (m, m), rounded to four digits; None on the diagonal and where j sent no valid review. Written for
             at most 200 silos.
-        approval: The mean support of each silo by the vouching set, over the rounds so far, (m,).
+        approval: The mean relative support of each silo by the vouching set, over the rounds so far, (m,): from -1, its
+            update raises their losses, to 1, it lowers them.
+        assent: The mean relative support that each silo's own review gives the vouching set, likewise, (m,).
         balanced_losses: The class-balanced loss of each silo as reported, (m,); None where there is none.
     """
 
@@ -230,6 +232,7 @@ class RoundEnded(Event):
     vouching: tuple[str, ...] | None = None
     support: tuple[tuple[float | None, ...], ...] | None = None
     approval: tuple[float, ...] | None = None
+    assent: tuple[float, ...] | None = None
     balanced_losses: tuple[float | None, ...] | None = None
 
     @property

@@ -75,7 +75,9 @@ class PeerEvidence:
         silos: Who they are, m keys.
         support: M, (m, m): by how much the update of silo i (row) would lower the loss of reviewer j (column), to first
             order, as a cosine; NaN on the diagonal and in the column of a silo without a valid review.
-        root: The same by the server's own review, (m,); None where the server has no examples.
+        agreement: A, (m, m), symmetric: the cosine between the reviews of silos i and j; NaN on the diagonal and in row
+            and column of a silo without a valid review.
+        root: The support of each update by the server's own review, (m,); None where the server has no examples.
         losses: f, the class-balanced losses at the model sent out, (m,); NaN where none was reported.
         excess: e, by how far the norm exceeds the clip threshold: log(|delta_i| / 1.5 C), cut to 0 to 3, (m,).
         trusted: The reviewers whose voice the operator vouches for, (m,).
@@ -84,6 +86,7 @@ class PeerEvidence:
 
     silos: Sequence[Hashable]
     support: Vector
+    agreement: Vector
     root: Vector | None
     losses: Vector
     excess: Vector
@@ -98,12 +101,14 @@ class Judgement:
     Attributes:
         weights: The weights, (m,), sum 1.
         vouching: The rows of S, the set that vouches most for itself.
-        approval: mean_{j in S} of the mean support of silo i by reviewer j, (m,).
+        approval: The mean over j in S and the rounds so far of the relative support that reviewer j gives silo i, (m,).
+        assent: The same of the relative support that silo i as a reviewer gives j, (m,).
     """
 
     weights: Vector
     vouching: Rows
     approval: Vector
+    assent: Vector
 
 
 class Judge:

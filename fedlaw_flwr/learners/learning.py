@@ -14,7 +14,7 @@ from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.simplex import Simplex, default_cap
 from fedlaw_flwr.core.step import step_like
-from fedlaw_flwr.core.support import cosines, support
+from fedlaw_flwr.core.support import agreement, cosines, support
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions, check_start
@@ -88,7 +88,8 @@ class Account:
         reviewers: The rows of the silos with a valid review; None in a round without reviews.
         vouching: The rows of the set that vouches most for itself.
         support: This round's M, (m, m), as in `PeerEvidence`.
-        approval: The mean support of each silo by that set, over the rounds so far, (m,).
+        approval: The mean relative support of each silo by that set, over the rounds so far, (m,).
+        assent: The mean relative support that each silo's own review gives that set, likewise, (m,).
         balanced_losses: The class-balanced losses as reported, (m,).
         weights: The weights of the step, (m,).
     """
@@ -109,6 +110,7 @@ class Account:
     vouching: Rows | None = None
     support: Vector | None = None
     approval: Vector | None = None
+    assent: Vector | None = None
     balanced_losses: Vector | None = None
     weights: Vector | None = None
 
@@ -278,6 +280,7 @@ class WeightLearning:
         evidence = PeerEvidence(
             silos=first.silos,
             support=support(first.updates, reviews.gradients, norms, reviews.norms),
+            agreement=agreement(reviews.gradients, reviews.norms),
             root=None if reviews.root is None else _support_of(reviews.root, first.updates, norms),
             losses=reviews.losses,
             excess=_excess(first.norms, clip_threshold(first.norms, present.b)),
@@ -287,7 +290,8 @@ class WeightLearning:
         judgement = judge(evidence)
         account.reviewers = np.flatnonzero(np.isfinite(reviews.norms))
         account.vouching, account.support = judgement.vouching, evidence.support
-        account.approval, account.balanced_losses = judgement.approval, reviews.losses
+        account.approval, account.assent = judgement.approval, judgement.assent
+        account.balanced_losses = reviews.losses
         self.pieces.standing.learn(first.silos, judgement.weights, round_number)
         return _step(judgement.weights, account)
 

@@ -19,7 +19,11 @@ def _clip(value: Any) -> Any:
     return value
 
 
-REVIEW_PARTS = ("rank", "size", "set", "evidence", "loss", "norm", "mean", "trim")
+REVIEW_PARTS = (
+    *("rank", "size", "contrast", "agreement"),
+    *("set", "trim", "evidence", "assent"),
+    *("loss", "norm", "mean", "decay"),
+)
 """The parts of peer review that an ablation may leave out."""
 
 
@@ -122,7 +126,7 @@ class WeightOptions:
     )
     review_without: str = setting(
         "",
-        "with variant review, for ablations: parts to leave out (rank, size, set, evidence, loss, norm, mean, trim)",
+        f"with variant review, for ablations: parts to leave out ({', '.join(REVIEW_PARTS)})",
         allowed="rank,mean",
         check=_without,
     )

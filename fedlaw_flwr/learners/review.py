@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
-from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, relative_support
+from fedlaw_flwr.core.support import PairMeans, SiloMeans, contrast, rank_support, relative_support
 from fedlaw_flwr.core.vouching import vouching_sets
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Judge, Judgement, Learner, PeerEvidence, Pieces, Rows
@@ -14,103 +14,124 @@ from fedlaw_flwr.learners.options import WeightOptions
 _LOSS, _NORM = 2.0, 5.0
 _LARGEST_Z = 3.0
 _NORMAL_MAD = 1.4826  # makes the MAD of a normal sample its standard deviation
+_CONTRAST = 0.75
+"""How much of what all reviewers say of a silo is taken from what each one says, so that each says whom it prefers."""
+_AGREEMENT = 0.25
+"""The share of a voice that agreement of reviews has; support has the rest."""
+_DECAY = 0.7
+"""What a round counts for when the next one comes."""
+_OBJECTION = -0.08
+"""Mean relative support below this is an objection. 0 would exclude more honest silos where nobody attacks."""
 
 
 class PeerReview(Judge):
-    """Weights for the group of silos that vouches most for itself, and for whoever that group does not object to.
+    """Weights for the group of silos that vouches most for itself, and for whoever has no quarrel with that group.
 
     With delta_i = theta - psi_i the update of silo i and r_j the gradient of reviewer j's class-balanced loss at theta:
 
         M_ij = <delta_i, r_j> / (|delta_i| |r_j|)     how much i's update would lower j's loss, first order
-        R_ij = half the rank of M_ij among reviewer j's, spread evenly over [-1, 1],
-               and half M_ij / (2 rms_j), cut to [-1, 1]     the voice of reviewer j, however loud, is 1 at most
+        A_ij = <r_i, r_j> / (|r_i| |r_j|)             how far i and j agree on which way their losses fall
+        V(X)_ij  half the rank of X_ij among reviewer j's, spread evenly over [-1, 1],
+                 and half X_ij / (2 rms_j), cut to [-1, 1]
+        R_ij = 3/4 V(M_ij - 3/4 mean_j M_ij) + 1/4 V(A)_ij    the voice of reviewer j, however loud, is 1 at most
         a_i  = 2 mean(-z_i) - 5 mean(e_i)             z_i = (f_i - median f) / 1.4826 MAD, cut at +-3
         v_j(S) = sum_{i in S, i != j} Rbar_ij         what member j says of the set S
         S    = argmax over sets of s silos of (s / k) sum of the k smallest v_j(S), j in S, + sum_{i in S} a_i
 
-    Bars and means are over the weight rounds so far, s = m - b', and k = m - 2b' is how many honest silos any set of s
-    has at least: a group of liars that praise one another gains nothing by that while honest members object. Silo i is
-    excluded if it is outside S and mean_{j in S} Mbar_ij < 0: its update would raise the loss of those who vouch for
-    one another. All others weigh alike; nobody need be excluded. So at least s silos carry weight, none of them more
-    than 1/s. A silo without a review is judged and has no voice.
+    Bars and means are over the weight rounds so far; a round counts 0.7 times what the next one does. s = m - b', and
+    k = m - 2b' is how many honest silos any set of s has at least: a group of liars that praise one another gains
+    nothing by that while honest members object. Each reviewer's support is taken less three quarters of what all
+    say, so that an update that pleases everyone a little, as a mean of honest updates does, joins no group by that.
+
+    Silo i is excluded if it is outside S and either says no to the other: the mean over j in S of the relative support
+    M_ij / (2 rms_j), which j gives i, or of that which i gives j, is below -0.08. A silo can write its own review as it
+    likes; that takes away the second reason, not the first. All others weigh alike; nobody need be excluded. So at
+    least s silos carry weight, none of them more than 1/s. A silo without a review is judged and has no voice.
 
     Where the operator trusts reviewers, or the server has examples of its own, theirs are the only voices: S is then
-    the s silos that they rate best.
+    the s silos with the most of their mean relative support plus a_i, and a silo outside S is excluded if that support
+    is below 0.
 
-    Shapes: delta (m, d), r (m, d), M and R (m, m), f, z, e, a, v (m,).
+    Shapes: delta (m, d), r (m, d), M, A, V and R (m, m), f, z, e, a, v (m,).
     Source: this project, docs/research/peer-review.md. The sub-problem is FedLAW's (ICLR 2026, Section 4): weights for
     most alignment and least loss. Reviews by peers are from Passeri, Agiollo and Omicini 2023 and FedTest
     (arXiv 2501.11167); a server's own gradient as a judge is FLTrust's (Cao et al. 2021).
 
     Args:
-        without: Parts left out, for ablations: rank, size (M / 2 rms; with both out M itself), set, evidence, loss,
-            norm, mean, trim.
+        without: Parts left out, for ablations: rank, size (X / 2 rms; with both out X itself), contrast, agreement,
+            set, evidence, assent (a silo's own objection to the set), loss, norm, mean, decay, trim.
     """
 
     def __init__(self, without: frozenset[str] = frozenset()) -> None:
         self._without = without
-        self._ranks, self._support = PairMeans(), PairMeans()
-        self._root_ranks, self._root_support = SiloMeans(), SiloMeans()
-        self._low_loss, self._excess = SiloMeans(), SiloMeans()
+        decay = 1.0 if "decay" in without else _DECAY
+        self._voices, self._relative = PairMeans(decay), PairMeans(decay)
+        self._root, self._low_loss, self._excess = (SiloMeans(decay) for _ in range(3))
 
     def __call__(self, evidence: PeerEvidence) -> Judgement:
         """See the class."""
         if "mean" in self._without:
             self.forget()
         self._add(evidence)
-        found = np.nan_to_num(self._support.over(evidence.silos))
-        ranks = np.nan_to_num(self._ranks.over(evidence.silos))
+        silos = evidence.silos
+        relative = np.nan_to_num(self._relative.over(silos))
         if evidence.root is not None or evidence.trusted.any():
-            vouching, approval = self._by_trusted(evidence, found, ranks)
+            vouching, approval = self._by_trusted(evidence, relative)
+            assent = np.zeros(len(silos))
+            included = approval >= 0
         else:
-            vouching = self._vouching(evidence, ranks)
-            approval = mean_without_self(found, vouching)
-        included = approval >= 0
+            vouching = self._vouching(evidence, np.nan_to_num(self._voices.over(silos)))
+            approval, assent = mean_without_self(relative, vouching), mean_without_self(relative.T, vouching)
+            included = approval >= _OBJECTION
+            if "assent" not in self._without:
+                included &= assent >= _OBJECTION
         if "evidence" in self._without:
             included[:] = False
         included[vouching] = True
-        return Judgement(included / included.sum(), vouching, approval)
+        return Judgement(included / included.sum(), vouching, approval, assent)
 
     def forget(self) -> None:
         """Forgets all rounds."""
-        for means in (self._ranks, self._support, self._root_ranks, self._root_support, self._low_loss, self._excess):
+        for means in (self._voices, self._relative, self._root, self._low_loss, self._excess):
             means.forget()
 
     def _add(self, evidence: PeerEvidence) -> None:
         """Takes in what this round says."""
-        silos = evidence.silos
-        self._support.add(silos, evidence.support)
-        self._ranks.add(silos, self._voice(evidence.support))
+        silos, found = evidence.silos, evidence.support
+        self._relative.add(silos, relative_support(found))
+        voices = self._voice(found if "contrast" in self._without else contrast(found, _CONTRAST))
+        if "agreement" not in self._without:
+            agreed = self._voice(evidence.agreement)
+            both = (1 - _AGREEMENT) * voices + _AGREEMENT * agreed
+            voices = np.where(np.isfinite(agreed), both, voices)  # of a silo without a review, support alone
+        self._voices.add(silos, voices)
         if evidence.root is not None:
-            self._root_support.add(silos, evidence.root)
-            self._root_ranks.add(silos, self._voice(evidence.root[:, None])[:, 0])
+            self._root.add(silos, relative_support(evidence.root[:, None])[:, 0])
         self._low_loss.add(silos, -robust_z(evidence.losses))
         self._excess.add(silos, evidence.excess)
 
     def _voice(self, found: Vector) -> Vector:
-        """R of one round."""
+        """V of one round."""
         forms = {"rank": rank_support, "size": relative_support}
         kept = [form(found) for part, form in forms.items() if part not in self._without]
         voice: Vector = np.mean(kept, axis=0) if kept else found
         return voice
 
-    def _vouching(self, evidence: PeerEvidence, ranks: Vector) -> Rows:
+    def _vouching(self, evidence: PeerEvidence, voices: Vector) -> Rows:
         """S."""
         m, s, bonus = len(evidence.silos), evidence.simplex.s, self._bonus(evidence)
         if "set" in self._without:
-            return best(mean_without_self(ranks, np.arange(m)) + bonus, s)
-        voices = s if "trim" in self._without else min(s, max(1, m - 2 * evidence.simplex.b))
-        return vouching_sets(ranks, bonus, s, voices)[0].members
+            return best(mean_without_self(voices, np.arange(m)) + bonus, s)
+        counting = s if "trim" in self._without else min(s, max(1, m - 2 * evidence.simplex.b))
+        return vouching_sets(voices, bonus, s, counting)[0].members
 
-    def _by_trusted(self, evidence: PeerEvidence, found: Vector, ranks: Vector) -> tuple[Rows, Vector]:
-        """The s silos that trusted reviewers rate best, and the mean support by these reviewers."""
-        voices = [found[:, j] for j in np.flatnonzero(evidence.trusted)]
-        said = [ranks[:, j] for j in np.flatnonzero(evidence.trusted)]
+    def _by_trusted(self, evidence: PeerEvidence, relative: Vector) -> tuple[Rows, Vector]:
+        """The s silos that trusted reviewers rate best, and the mean relative support by these reviewers."""
+        voices = [relative[:, j] for j in np.flatnonzero(evidence.trusted)]
         if evidence.root is not None:
-            voices.append(self._root_support.over(evidence.silos))
-            said.append(self._root_ranks.over(evidence.silos))
-        rated = np.mean(said, axis=0) + self._bonus(evidence)
-        return best(rated, evidence.simplex.s), np.mean(voices, axis=0)
+            voices.append(self._root.over(evidence.silos))
+        approval: Vector = np.mean(voices, axis=0)
+        return best(approval + self._bonus(evidence), evidence.simplex.s), approval
 
     def _bonus(self, evidence: PeerEvidence) -> Vector:
         """a, (m,)."""

@@ -65,6 +65,7 @@ def chart_data(run: Run, silos: Sequence[str], label: str, others: Mapping[str, 
         "reviewed": {
             "number": [event.round for event in reviewed],
             "approval": _table(silos, [_by_silo(event, event.approval or ()) for event in reviewed]),
+            "assent": _table(silos, [_by_silo(event, event.assent or ()) for event in reviewed]),
         },
         "marks": exclusions(run, excluded),
         "measured": [measurements(label, run), *(measurements(label, other) for label, other in others.items())],

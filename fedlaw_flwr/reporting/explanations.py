@@ -109,14 +109,17 @@ def reviewed_why(run: Run, event: RoundEnded, silo: str) -> str:
     """What peer review says of a silo in a weight round, in numbers."""
     if silo not in event.silos:
         return f"{_missed(run.missed(silo, event.round), event.round)}. That round was the last to learn weights."
-    vouching, approval = event.vouching or (), event.approval
+    vouching = event.vouching or ()
     text = f"Round {event.round}: it is {'' if silo in vouching else 'not '}among the {len(vouching)} that vouch most"
     text += " for each other."
-    if approval is not None:
-        of = dict(zip(event.silos, approval, strict=True))
-        theirs = float(np.median([of[name] for name in vouching if name in of]))
-        pair = _pair(of[silo], theirs, 2, "+")
-        text += f" Mean support by these silos, over the rounds so far: {pair} (their median)."
+    for values, said in (
+        (event.approval, "Relative support by these silos, mean over the rounds so far"),
+        (event.assent, "Relative support that its own review gives them"),
+    ):
+        if values:
+            of = dict(zip(event.silos, values, strict=True))
+            theirs = float(np.median([of[name] for name in vouching if name in of]))
+            text += f" {said}: {_pair(of[silo], theirs, 2, '+')} (their median)."
     if silo not in (event.reviewers or ()):
         text += " It sent no valid review."
     return text

@@ -119,10 +119,13 @@ def _reviewed(event: Any, silo: str) -> str:
     if silo not in event.silos:
         return "it was not there when weights were last learned"
     told = told_by_reviewers(event, silo)
+    approval = dict(zip(event.silos, event.approval or (), strict=False)).get(silo, 0.0)
+    assent = dict(zip(event.silos, event.assent or (), strict=False)).get(silo, 0.0)
+    if assent < min(approval, 0.0):
+        return "its own review says that the updates of the silos that vouch for each other would raise its loss"
     if told and not told.startswith("0 of"):
         return told
-    approval = dict(zip(event.silos, event.approval or (), strict=False))
-    if approval.get(silo, 0.0) < 0:
+    if approval < 0:
         return "on average, the silos that vouch for each other say its update would raise their loss"
     return f"it was not among the {len(event.vouching)} silos that vouch most for each other"
 

@@ -163,7 +163,7 @@ def _told(silos: Sequence[Silo], decision: Step | Skip) -> dict[str, Any]:
         "norms": tuple(account.norms.tolist()),
         "clip": account.clip,
     }
-    for name in ("losses", "trial_losses", "alignment", "scores", "approval", "weights"):
+    for name in ("losses", "trial_losses", "alignment", "scores", "approval", "assent", "weights"):
         values = getattr(account, name)
         said[name] = None if values is None else tuple(values.tolist())
     if account.balanced_losses is not None:

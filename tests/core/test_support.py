@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, relative_support, support
+from fedlaw_flwr.core.support import (
+    PairMeans,
+    SiloMeans,
+    agreement,
+    contrast,
+    rank_support,
+    relative_support,
+    support,
+)
 
 RNG = np.random.default_rng(5)
 UPDATES = RNG.normal(size=(5, 70_000)).astype(np.float32)
@@ -92,3 +100,34 @@ def test_a_silos_mean_leaves_out_what_it_did_not_say():
     means.add("ab", np.array([1.0, np.nan]))
     means.add("a", np.array([4.0]))
     assert means.over("ab", otherwise=-1.0).tolist() == [pytest.approx(2.5), -1.0]
+
+
+def test_agreement_is_the_cosine_of_each_review_with_each_other_and_unknown_without_one():
+    spoilt, said = REVIEWS.copy(), norms(REVIEWS)
+    spoilt[2], said[2] = np.nan, np.nan
+    found = agreement(spoilt, said)
+    whole = REVIEWS.astype(np.float64) @ REVIEWS.astype(np.float64).T / np.outer(norms(REVIEWS), norms(REVIEWS))
+    others = np.ix_([0, 1, 3, 4], [0, 1, 3, 4])
+    off = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(found[others][off], whole[others][off], rtol=1e-9, atol=1e-12)
+    assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all() and np.isnan(np.diag(found)).all()
+
+
+def test_contrast_takes_a_share_of_what_all_say_of_a_silo():
+    found = np.array([[np.nan, 0.2, 0.4], [0.5, np.nan, np.nan], [np.nan, np.nan, np.nan]])
+    less = contrast(found, 0.75)
+    np.testing.assert_allclose(less[0, 1:], [0.2 - 0.225, 0.4 - 0.225])
+    np.testing.assert_allclose(less[1, 0], 0.125)
+    assert np.isnan(less[2]).all()
+    np.testing.assert_array_equal(contrast(found, 0.0), found)
+
+
+def test_with_decay_a_round_counts_for_less_when_the_next_one_comes():
+    pairs, silos = PairMeans(0.5), SiloMeans(0.5)
+    for value in (1.0, 4.0):
+        pairs.add(["a", "b"], np.full((2, 2), value))
+        silos.add(["a", "b"], np.array([value, np.nan]))
+    np.testing.assert_allclose(pairs.over(["a"]), (0.5 * 1 + 4) / 1.5)
+    np.testing.assert_allclose(silos.over(["a", "b"]), [(0.5 * 1 + 4) / 1.5, 0.0])
+    pairs.add(["b"], np.full((1, 1), 9.0))
+    np.testing.assert_allclose(pairs.over(["a"]), (0.5 * 1 + 4) / 1.5)  # who is absent keeps what was said

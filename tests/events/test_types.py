@@ -66,6 +66,7 @@ WHOLE = [
         vouching=("silo 0", "silo 1"),
         support=((None, 0.25, None), (0.5, None, None), (-0.125, -0.5, None)),
         approval=(0.25, 0.5, -0.3125),
+        assent=(0.5, 0.25, -0.125),
         balanced_losses=(0.6, 0.3, None),
     ),
     Evaluated(round=3, metrics={"accuracy": 0.5, "validation-accuracy": 0.4}),
@@ -95,7 +96,7 @@ def test_what_is_not_known_is_left_out_and_nothing_but_that():
     assert not {"weights", "kept", "clip", "phase", "clusters", "scored"} & set(line)
 
 
-OF_REVIEWS = ("reviewers", "vouching", "support", "approval", "balanced_losses")
+OF_REVIEWS = ("reviewers", "vouching", "support", "approval", "assent", "balanced_losses")
 """What version 1 had none of."""
 OLD_EXCHANGE = {"answered": 2, "rejected": 1, "silent": 1, "bytes-down": 4000, "bytes-up": 1600, "seconds": 1.5}
 OF_VERSION_1 = [

@@ -8,7 +8,7 @@ import pytest
 from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.learners.interface import PeerEvidence
 from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Updates, WeightLearning
-from fedlaw_flwr.learners.options import WeightOptions
+from fedlaw_flwr.learners.options import REVIEW_PARTS, WeightOptions
 from fedlaw_flwr.learners.review import PeerReview, robust_z
 
 N, D, B = 10, 40, 3
@@ -154,7 +154,7 @@ def test_a_root_of_trust_needs_no_reviews_of_silos():
     assert isinstance(step, Step) and step.weights[7:].sum() == 0
 
 
-@pytest.mark.parametrize("part", ["rank", "size", "rank,size", "set", "evidence", "loss", "norm", "mean", "trim"])
+@pytest.mark.parametrize("part", [*REVIEW_PARTS, "rank,size"])
 def test_every_part_can_be_left_out(part):
     step = learning(review_without=part).open(1, first(*world(attackers=())))
     assert step.weights.sum() == pytest.approx(1)
@@ -166,7 +166,9 @@ def evidence(support, losses=None, excess=None):
     np.fill_diagonal(support, np.nan)
     losses = np.ones(m) if losses is None else losses
     excess = np.zeros(m) if excess is None else excess
-    return PeerEvidence(range(m), support, None, losses, excess, np.zeros(m, bool), Simplex(m, 2, m - 2, 1.0))
+    return PeerEvidence(
+        range(m), support, support.copy(), None, losses, excess, np.zeros(m, bool), Simplex(m, 2, m - 2, 1.0)
+    )
 
 
 def test_a_high_loss_and_a_large_norm_count_against_a_silo_that_reviews_say_nothing_of():
@@ -175,6 +177,45 @@ def test_a_high_loss_and_a_large_norm_count_against_a_silo_that_reviews_say_noth
     judgement = PeerReview()(evidence(np.zeros((6, 6)), losses, excess))
     assert judgement.vouching.tolist() == [0, 1, 2, 4]
     assert (judgement.weights > 0).all()  # and nobody speaks against them
+
+
+def two_groups(across, back=None):
+    """Silos 0 to 3 like one another, 4 and 5 are alone; `across` is what the four say of 5, `back` what 5 says."""
+    support = np.full((6, 6), 0.01)
+    support[:4, :4] = 0.5
+    support[4, :] = support[:, 4] = 0.05
+    support[5, :4] = across
+    support[:4, 5] = across if back is None else back
+    return evidence(support)
+
+
+def test_a_silo_outside_the_set_is_excluded_if_either_says_no_to_the_other():
+    for across, back, weighs in ((0.1, 0.1, True), (-0.3, 0.1, False), (0.1, -0.3, False)):
+        judgement = PeerReview()(two_groups(across, back))
+        assert judgement.vouching.tolist() == [0, 1, 2, 3]
+        assert (judgement.weights[5] > 0) == weighs and judgement.weights[4] > 0
+        assert np.sign(judgement.approval[5]) == np.sign(across) and np.sign(judgement.assent[5]) == np.sign(back)
+    assert PeerReview(frozenset(["assent"]))(two_groups(0.1, -0.3)).weights[5] > 0
+
+
+def test_an_update_that_pleases_everyone_alike_joins_no_group_by_that():
+    support = np.full((6, 6), -0.1)
+    support[:4, :4] = 0.3
+    support[4:, :] = 0.31  # two silos whose update everyone likes best, and who like nobody
+    support[:, 4:] = -0.1
+    assert PeerReview()(evidence(support)).vouching.tolist() == [0, 1, 2, 3]
+
+
+def test_earlier_rounds_count_less():
+    judge, plain = PeerReview(), PeerReview(frozenset(["decay"]))
+    for one in (judge, plain):
+        for across in (0.3, 0.3, 0.3, -0.3, -0.3):
+            found = one(two_groups(across))
+        assert found.vouching.tolist() == [0, 1, 2, 3]
+    assert judge(two_groups(-0.3)).weights[5] == 0
+    rounds = 0.7 ** np.arange(5)[::-1]
+    np.testing.assert_allclose(plain(two_groups(-0.3)).approval[5], 0, atol=1e-12)
+    assert (rounds * [1, 1, 1, -1, -1]).sum() < 0
 
 
 def test_robust_z_is_cut_and_leaves_out_what_is_not_known():

@@ -556,8 +556,8 @@ def test_of_peer_review_the_page_says_how_many_of_those_that_vouch_speak_against
     assert rows["silo 7"].short == f"{said} (round 1)." and rows["silo 7"].outcome == "attacker caught"
     assert rows["silo 6"].short == "It was not among the 6 silos that vouch most for each other (round 1)."
     assert rows["silo 6"].why == (
-        "Round 1: it is not among the 6 that vouch most for each other. Mean support by these silos, over the rounds "
-        "so far: +0.015 against +0.02 (their median). It sent no valid review."
+        "Round 1: it is not among the 6 that vouch most for each other. Relative support by these silos, mean over the "
+        "rounds so far: +0.015 against +0.02 (their median). It sent no valid review."
     )
     assert rows["silo 7"].changes == [(1, f"It has no weight: {said}.")]
     data = page_data(run, page, {})

@@ -353,6 +353,7 @@ const SMALL = {
   score: () => one("Score", own(D.learned.score), { xs: D.learned.number, limit: D.learned.lowest, limitName: "Least that got weight" }),
   alignment: () => one("Alignment", own(D.learned.alignment), { xs: D.learned.number, band: band("alignment", D.learned.alignment) }),
   approval: () => one("Support", own(D.reviewed.approval), { xs: D.reviewed.number, band: band("approval", D.reviewed.approval) }),
+  assent: () => one("Support", own(D.reviewed.assent), { xs: D.reviewed.number, band: band("assent", D.reviewed.assent) }),
   loss: () => one("Loss", own(D.silos.loss), { band: band("loss", D.silos.loss) }),
   norm: () => (D.silos.norm.flat().some((value) => value) ? one("Length", own(D.silos.norm), { limit: R.clip.some((value) => value !== null) ? R.clip : undefined, limitName: "Clip threshold" }) : null),
 };
@@ -466,7 +467,7 @@ function setRound(value) {
   $("round").value = round;
   facts();
   for (const [id, one] of Object.entries(charts)) {
-    if (!one.drawn || one.renderer === "canvas" || !["curve", "weight-map", "spent", "weight", "score", "alignment", "approval", "loss", "norm"].includes(id)) continue;
+    if (!one.drawn || one.renderer === "canvas" || !["curve", "weight-map", "spent", "weight", "score", "alignment", "approval", "assent", "loss", "norm"].includes(id)) continue;
     const option = one.build(one);
     if (!option) continue;
     one.drawn.setOption({ series: option.series.map((series) => (series.markLine ? { markLine: series.markLine } : {})) });
@@ -538,11 +539,11 @@ const TABLES = {
     ...available.map((name) => (one.metrics[name] ? one.metrics[name][i] : null))]))],
   "weight-map": () => [["silo", "round", "part", "weight", "loss", "norm"], ...rows.flatMap((row, index) => numbers.map((number, x) => [row.name, number, SAYS[stateOf(index, x)],
     ...["weight", "loss", "norm"].map((name) => (D.silos[name].length ? D.silos[name][index][x] : null))]))],
-  silo: () => [["silo", "round", "part", "weight", "loss", "norm", "clip", "alignment", "score", "least score with weight", "support"], ...numbers.map((number, x) => {
+  silo: () => [["silo", "round", "part", "weight", "loss", "norm", "clip", "alignment", "score", "least score with weight", "approval", "assent"], ...numbers.map((number, x) => {
     const k = learnedAt.get(number), learned = (table) => (k === undefined || !table.length ? null : table[silo][k]);
     return [rows[silo].name, number, SAYS[stateOf(silo, x)], ...["weight", "loss", "norm"].map((name) => (D.silos[name].length ? D.silos[name][silo][x] : null)), R.clip[x],
       learned(D.learned.alignment), learned(D.learned.score), k === undefined ? null : D.learned.lowest[k],
-      D.reviewed.approval.length && D.reviewed.number.includes(number) ? D.reviewed.approval[silo][D.reviewed.number.indexOf(number)] : null];
+      ...["approval", "assent"].map((name) => (D.reviewed[name].length && D.reviewed.number.includes(number) ? D.reviewed[name][silo][D.reviewed.number.indexOf(number)] : null))];
   })],
   silos: () => [["silo", "outcome", "attack", "final weight", "what happened", "in numbers"], ...rows.map((row) => [row.name, row.outcome, row.attack, row.weight, row.short, row.why])],
   spent: () => [["round", "exchange", "seconds", "bytes to the silos", "bytes from the silos"], ...numbers.flatMap((number, x) => R.exchanges[x].map((one, k) => [number, k + 1, ...one]))],
