@@ -12,6 +12,7 @@ from fedlaw_flwr.learners.interface import Judge, Judgement, Learner, PeerEviden
 from fedlaw_flwr.learners.options import WeightOptions
 
 _LOSS, _NORM = 2.0, 5.0
+_ROOT = 4.0
 _LARGEST_Z = 3.0
 _NORMAL_MAD = 1.4826  # makes the MAD of a normal sample its standard deviation
 _CONTRAST = 0.75
@@ -34,7 +35,7 @@ class PeerReview(Judge):
         V(X)_ij  half the rank of X_ij among reviewer j's, spread evenly over [-1, 1],
                  and half X_ij / (2 rms_j), cut to [-1, 1]
         R_ij = 3/4 V(M_ij - 3/4 mean_j M_ij) + 1/4 V(A)_ij    the voice of reviewer j, however loud, is 1 at most
-        a_i  = 2 mean(-z_i) - 5 mean(e_i)             z_i = (f_i - median f) / 1.4826 MAD, cut at +-3
+        a_i  = 2 mean(-z_i) - 5 mean(e_i) + 4 mean(g_i)     z_i = (f_i - median f) / 1.4826 MAD, cut at +-3; g_i below
         v_j(S) = sum_{i in S, i != j} Rbar_ij         what member j says of the set S
         S    = argmax over sets of s silos of (s / k) sum of the k smallest v_j(S), j in S, + sum_{i in S} a_i
 
@@ -48,9 +49,10 @@ class PeerReview(Judge):
     likes; that takes away the second reason, not the first. All others weigh alike; nobody need be excluded. So at
     least s silos carry weight, none of them more than 1/s. A silo without a review is judged and has no voice.
 
-    Where the operator trusts reviewers, or the server has examples of its own, theirs are the only voices: S is then
-    the s silos with the most of their mean relative support plus a_i, and a silo outside S is excluded if that support
-    is below 0.
+    Where the server has examples of its own, g_i is the relative support that its review gives silo i, else 0; a silo
+    outside S is then excluded if mean(g_i) is below -0.08 as well. Where the operator trusts reviewers, theirs are the
+    only voices: S is the s silos with the most of their mean relative support plus a_i, and a silo outside S is
+    excluded if that support is below 0.
 
     Shapes: delta (m, d), r (m, d), M, A, V and R (m, m), f, z, e, a, v (m,).
     Source: this project, docs/research/peer-review.md. The sub-problem is FedLAW's (ICLR 2026, Section 4): weights for
@@ -75,7 +77,7 @@ class PeerReview(Judge):
         self._add(evidence)
         silos = evidence.silos
         relative = np.nan_to_num(self._relative.over(silos))
-        if evidence.root is not None or evidence.trusted.any():
+        if evidence.trusted.any():
             vouching, approval = self._by_trusted(evidence, relative)
             assent = np.zeros(len(silos))
             included = approval >= 0
@@ -85,6 +87,8 @@ class PeerReview(Judge):
             included = approval >= _OBJECTION
             if "assent" not in self._without:
                 included &= assent >= _OBJECTION
+            if evidence.root is not None:
+                included &= self._root.over(silos) >= _OBJECTION
         if "evidence" in self._without:
             included[:] = False
         included[vouching] = True
@@ -127,10 +131,7 @@ class PeerReview(Judge):
 
     def _by_trusted(self, evidence: PeerEvidence, relative: Vector) -> tuple[Rows, Vector]:
         """The s silos that trusted reviewers rate best, and the mean relative support by these reviewers."""
-        voices = [relative[:, j] for j in np.flatnonzero(evidence.trusted)]
-        if evidence.root is not None:
-            voices.append(self._root.over(evidence.silos))
-        approval: Vector = np.mean(voices, axis=0)
+        approval: Vector = relative[:, evidence.trusted].mean(axis=1)
         return best(approval + self._bonus(evidence), evidence.simplex.s), approval
 
     def _bonus(self, evidence: PeerEvidence) -> Vector:
@@ -140,6 +141,8 @@ class PeerReview(Judge):
             bonus += _LOSS * self._low_loss.over(evidence.silos)
         if "norm" not in self._without:
             bonus -= _NORM * self._excess.over(evidence.silos)
+        if evidence.root is not None:
+            bonus += _ROOT * self._root.over(evidence.silos)
         return bonus
 
 

@@ -43,8 +43,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
         attackers: The partitions known to be Byzantine, in an experiment; read by clip="oracle" only.
         check_task: Called once with what each silo says it learns; returns what is wrong with it, a sentence each.
         root_review: With variant="review": called with the model, returns the gradient of the class-balanced loss on
-            examples that the server trusts, by parameter (`fedlaw_flwr.training.reviews.review`). Its voice is then the
-            only one that counts beside those of `trusted` silos. Default: None, the silos' reviews alone.
+            examples that the server trusts, by parameter (`fedlaw_flwr.training.reviews.review`). It is a voice beside
+            the silos' reviews. Default: None, the silos' reviews alone.
         on_round_end: Called after each round with a `RoundDone`; several in a list.
         configure: configure(round, config) changes, or returns, what goes to the silos in a round. An lr in it is the
             alpha of that round.
