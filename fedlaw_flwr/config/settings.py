@@ -53,8 +53,8 @@ class RunOptions:
     )
     root_data: int = setting(
         0,
-        "with variant review: so many labelled examples at the server, of the validation split, whose review is a voice "
-        "beside the silos' reviews; 0: none",
+        "with variant review: so many labelled examples at the server, of the validation split, whose review is a "
+        "voice beside the silos' reviews; 0: none",
         least=0,
         unit="examples",
     )
