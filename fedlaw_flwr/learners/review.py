@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
+from fedlaw_flwr.core.state import State, Stateful, gathered, restore_all
 from fedlaw_flwr.core.support import PairMeans, SiloMeans, rank_support, relative_support
 from fedlaw_flwr.core.vouching import vouching_sets
 from fedlaw_flwr.learners import fedlaw
@@ -75,6 +76,24 @@ class PeerReview(Judge):
         """Forgets all rounds."""
         for means in (self._ranks, self._support, self._root_ranks, self._root_support, self._low_loss, self._excess):
             means.forget()
+
+    def state(self) -> State:
+        """The sums over the weight rounds so far."""
+        return gathered(self._parts())
+
+    def restore(self, state: State) -> None:
+        """Goes on from these sums."""
+        restore_all(self._parts(), state)
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {
+            "ranks": self._ranks,
+            "support": self._support,
+            "root-ranks": self._root_ranks,
+            "root-support": self._root_support,
+            "low-loss": self._low_loss,
+            "excess": self._excess,
+        }
 
     def _add(self, evidence: PeerEvidence) -> None:
         """Takes in what this round says."""

@@ -121,7 +121,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
     def _updates(self, replies: Replies, reviews: Reviews | None) -> Updates:
         """Exchange 1 as the weight learner sees it."""
         return Updates(
-            silos=[silo.node_id for silo in replies.silos],
+            silos=[self.roster.key(silo) for silo in replies.silos],
             updates=replies.updates,
             losses=replies.losses,
             norms=replies.norms,
