@@ -6,7 +6,7 @@ by `Roster.key`, never by Flower's node id, which is another in every simulation
 stream is made anew from the seed and the round (`core.seeding`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,16 @@ class State:
     values: Mapping[str, Any] = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
 
+    def split(self, *parts: str) -> "tuple[State, State]":
+        """Of what `gathered` made, what belongs to these parts, and the rest."""
+        starts = tuple(f"{part}." for part in parts)
+        own, rest = State({}, {}), State({}, {})
+        for name, value in self.values.items():
+            (own if name in parts else rest).values[name] = value  # type: ignore[index]
+        for name, array in self.arrays.items():
+            (own if name.startswith(starts) else rest).arrays[name] = array  # type: ignore[index]
+        return own, rest
+
 
 class Stateful(Protocol):
     """A part of the server that lives on from round to round."""
@@ -42,6 +52,19 @@ class Stateful(Protocol):
     def restore(self, state: State) -> None:
         """Knows this again, in place of what it knows now."""
         ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part whose two methods are somebody's under other names.
+
+    Attributes:
+        state: As in `Stateful`.
+        restore: As in `Stateful`.
+    """
+
+    state: Callable[[], State]
+    restore: Callable[[State], None]
 
 
 def gathered(parts: Mapping[str, Stateful]) -> State:

@@ -46,10 +46,20 @@ class Roster:
         self._keys: dict[int, str] = {}  # see `key`
         self._earlier: dict[int, _Known] = {}  # before the run was resumed; each counts once its node is online
         self._excluded: set[str] = set()
+        self._asked: set[int] = set()
+        self._asked_earlier: set[str] = set()
 
     def exclude(self, silo: Silo) -> None:
         """Leaves this silo out from now on, for as long as it keeps its name and its key."""
         self._excluded.add(self.key(silo))
+
+    def was_asked(self, silo: Silo) -> bool:
+        """Whether this silo was asked what it learns, by `note_asked`."""
+        return silo.node_id in self._asked or self.key(silo) in self._asked_earlier
+
+    def note_asked(self, silo: Silo) -> None:
+        """Notes that this silo was asked what it learns."""
+        self._asked.add(silo.node_id)
 
     def key(self, silo: Silo) -> str:
         """Who this silo is, whichever node id it has: under this, the server keeps what it knows of the silo.
@@ -121,7 +131,7 @@ class Roster:
         )
 
     def state(self) -> State:
-        """Which nodes are known, in the order in which they became so, and who is left out.
+        """Which nodes are known, in the order in which they became so, who was asked what it learns, who is left out.
 
         Node ids are there for nodes that outlive the server, as those of a deployment do: such a node is the same silo,
         under the same name and the same claim. No other node is taken for it by its id.
@@ -131,7 +141,8 @@ class Roster:
             for node_id, name in self._names.items()
         ]
         named = [[node_id, *one] for node_id, one in self._earlier.items() if one[0]]
-        return State({"nodes": known + named, "excluded": sorted(self._excluded)})
+        asked = self._asked_earlier | {self.key(self.silo(node_id)) for node_id in self._asked}
+        return State({"nodes": known + named, "excluded": sorted(self._excluded), "asked": sorted(asked)})
 
     def restore(self, state: State) -> None:
         """Knows these nodes again, should they be online; see `state`."""
@@ -140,6 +151,7 @@ class Roster:
             int(node_id): (name, public, claim, key) for node_id, name, public, claim, key in state.values["nodes"]
         }
         self._excluded = set(state.values["excluded"])
+        self._asked, self._asked_earlier = set(), set(state.values["asked"])
 
     def _know_again(self, node_id: int, known: _Known) -> None:
         name, public, claim, key = known
