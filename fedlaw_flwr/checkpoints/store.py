@@ -123,7 +123,7 @@ def write(place: Path, checkpoint: Checkpoint, key: Signer | None) -> None:
     """Writes one checkpoint into a folder of checkpoints."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.state.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.state.arrays.items()}
     content = save(arrays, metadata={"format": str(FORMAT)})
     body: dict[str, Any] = {
         "format": FORMAT,

@@ -261,6 +261,8 @@ def account_of(
     keep = strategy.keep_checkpoints if store else 0
     key = ServerKey.from_environment() if keep else None
     compared = {**settings, "train-config": {name: str(value) for name, value in sorted(train_config.items())}}
+    if not strategy.num_silos:  # as many as there were, which the checkpoint knows
+        del compared["num-silos"]
     if resume and (place / SETTINGS).exists():
         folder, kept = reopen(place, compared, keep, key, resume_changed)
     else:
