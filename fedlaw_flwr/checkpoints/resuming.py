@@ -22,9 +22,7 @@ FIXED = frozenset({"strategy", "variant", "task", "num-silos", "seed"})
 """Settings without which what the server knows means nothing: with others it is another run."""
 
 
-def begin(folder: RunFolder, settings: Mapping[str, Any], keep: int, key: Signer | None) -> Checkpoints:
-    """The checkpoints of a run that begins in this folder."""
-    return Checkpoints(folder, settings, keep, key)
+_NOTHING = f"{{path}}: there is no run to resume here ({SETTINGS} is missing); name a run that was begun"
 
 
 def reopen(
@@ -54,7 +52,7 @@ def reopen(
         InputError: If it has completed, has only checkpoints that cannot be used, or if settings differ.
     """
     if not (path / SETTINGS).exists():
-        raise NotThere(f"{path}: there is no run to resume here ({SETTINGS} is missing); name a run that was begun")
+        raise NotThere(_NOTHING.format(path=path))
     path = path.resolve()
     lock = Lock(path, "the run")
     try:
@@ -78,6 +76,22 @@ def reopen(
         _log.warning("%s, so the checkpoint before it is taken", refused)
     _log.info("Run %s goes on with round %s; its folder: %s", path.name, resumed.round, path)
     return folder, Checkpoints(folder, settings, keep, key, found.checkpoint)
+
+
+def settings_of_run(path: Path, key: Signer | None) -> dict[str, Any]:
+    """The settings with which a run is to go on where nothing is changed: those of its newest usable checkpoint.
+
+    Args:
+        path: The run folder.
+        key: The server's key; None: it has none.
+
+    Raises:
+        NotThere: If there is no run.
+    """
+    if not (path / SETTINGS).exists():
+        raise NotThere(_NOTHING.format(path=path))
+    found = find(path, key)
+    return dict(found.checkpoint.settings if found.checkpoint else json.loads((path / SETTINGS).read_text()))
 
 
 def holds_checkpoints(path: Path) -> bool:
@@ -105,7 +119,7 @@ def _check_changes(run: str, before: Mapping[str, Any], changed: Mapping[str, An
     if changed and not meant:
         raise InputError(
             f"{run} would go on with other settings than it began with: {listed}; leave them as they were, or say that "
-            "they are meant (resume-changed=true)"
+            "they are meant (resume-changed=true, or `fedlaw resume --changed`)"
         )
 
 

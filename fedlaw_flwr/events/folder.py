@@ -160,6 +160,11 @@ def unused(path: Path) -> Path:
     return free
 
 
+def inode_of(path: Path) -> int:
+    """Which file the events of a run folder are in now, 0 for none: another one once the run is resumed."""
+    return (path / EVENTS).stat().st_ino if (path / EVENTS).exists() else 0
+
+
 def read_events(path: Path) -> Iterator[Event]:
     """The events of a run folder, in order; a last line still being written and kinds not known here are left out."""
     text = (path / EVENTS).read_text(encoding="utf-8")

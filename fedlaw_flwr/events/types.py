@@ -293,6 +293,17 @@ class RunResumed(Event):
     refused: tuple[str, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        last = self.abandoned_round
+        again = "" if last is None else f" again, since the server ended in round {last}"
+        begins = f"the run goes on with round {self.round}{again}"
+        if self.checkpoint is None:
+            begins = "the server ended before its first checkpoint, and the run begins anew"
+        changed = f"; changed: {', '.join(f'{name}={value}' for name, value in self.changed.items())}"
+        return begins + changed * bool(self.changed) + "".join(f"; not used: {why}" for why in self.refused)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):

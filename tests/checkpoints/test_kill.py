@@ -1,12 +1,9 @@
-"""A server killed at any instant: the resumed run ends with the model, the weights and the events of one never killed."""
+"""A server killed at any instant: the resumed run ends with the model, weights and events of one never killed."""
 
 import shutil
 
-import numpy as np
 import pytest
-from crashes import every_instant, resumptions, told
-from flwr.app import ConfigRecord
-from scripted import ScriptedGrid, record_of, reply, stopped_clock
+from crashes import ROUNDS, N, every_instant, resumptions, start, told
 
 from fedlaw_flwr import FedLAW, RuleStrategy
 from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
@@ -16,59 +13,11 @@ from fedlaw_flwr.events.folder import MODEL, SETTINGS
 from fedlaw_flwr.rules import RuleSettings
 from fedlaw_flwr.simulation.in_process import run_batched, run_in_process
 
-N, ROUNDS = 8, 4
-
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """The page for browsers is made after the run, from its events; a hundred of them take minutes."""
     monkeypatch.setattr("fedlaw_flwr.strategy.account.Account._report", lambda account: "")
-
-
-START = {"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "steps": np.array(7)}
-
-
-def gradient(received):
-    """Silo i's: towards a point of its own, with noise that depends on the model, the round and the silo alone."""
-    rng = np.random.default_rng([received.silo, received.round, received.exchange])
-    w = received.arrays["w"].astype(np.float64)
-    return (w - 0.1 * received.silo + rng.normal(0, 0.05, w.shape)).astype(np.float32)
-
-
-def honest(received):
-    g = gradient(received)
-    wanted = {**received.arrays, "w": received.arrays["w"] - np.float32(0.1) * g} if received.reply != "loss" else None
-    return reply(wanted, float(np.square(g).mean()), partition=received.silo)
-
-
-def flipped(received):
-    w = received.arrays["w"] + np.float32(0.4) * gradient(received)
-    return reply({**received.arrays, "w": w}, 0.01, partition=received.silo)
-
-
-def unreliable(received):
-    """Silent in round 2, junk in round 3, silent at round 1's trial model."""
-    if received.round == 2 or (received.round, received.exchange) == (1, 2):
-        return None
-    if received.round == 3:
-        return reply({"w": np.full((3, 4), np.nan, np.float32), "steps": np.array(7)}, 1.0, partition=received.silo)
-    return honest(received)
-
-
-def grid(node_ids=None):
-    return ScriptedGrid([honest] * (N - 2) + [flipped, unreliable], node_ids=node_ids)
-
-
-def start(strategy, node_ids=None, **more):
-    with stopped_clock():
-        return strategy.start(
-            grid(node_ids),
-            record_of(START),
-            num_rounds=ROUNDS,
-            timeout=5,
-            train_config=ConfigRecord({"lr": 0.1}),
-            **more,
-        )
 
 
 STRATEGIES = {

@@ -1,4 +1,4 @@
-"""A server killed at every step it takes on the disk: what would then lie there is copied, to be gone on from."""
+"""A small federation, and its server killed at every step it takes on the disk: what would then lie there is copied."""
 
 import json
 import os
@@ -6,10 +6,56 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flwr.app import ConfigRecord
+from scripted import ScriptedGrid, record_of, reply, stopped_clock
 
 from fedlaw_flwr.core import durable
 from fedlaw_flwr.events.folder import EVENTS
+
+N, ROUNDS = 8, 4
+
+
+START = {"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "steps": np.array(7)}
+
+
+def gradient(received):
+    """Silo i's: towards a point of its own, with noise that depends on the model, the round and the silo alone."""
+    rng = np.random.default_rng([received.silo, received.round, received.exchange])
+    w = received.arrays["w"].astype(np.float64)
+    return (w - 0.1 * received.silo + rng.normal(0, 0.05, w.shape)).astype(np.float32)
+
+
+def honest(received):
+    g = gradient(received)
+    wanted = {**received.arrays, "w": received.arrays["w"] - np.float32(0.1) * g} if received.reply != "loss" else None
+    return reply(wanted, float(np.square(g).mean()), partition=received.silo)
+
+
+def flipped(received):
+    w = received.arrays["w"] + np.float32(0.4) * gradient(received)
+    return reply({**received.arrays, "w": w}, 0.01, partition=received.silo)
+
+
+def unreliable(received):
+    """Silent in round 2, junk in round 3, silent at round 1's trial model."""
+    if received.round == 2 or (received.round, received.exchange) == (1, 2):
+        return None
+    if received.round == 3:
+        return reply({"w": np.full((3, 4), np.nan, np.float32), "steps": np.array(7)}, 1.0, partition=received.silo)
+    return honest(received)
+
+
+def grid(node_ids=None):
+    return ScriptedGrid([honest] * (N - 2) + [flipped, unreliable], node_ids=node_ids)
+
+
+def start(strategy, node_ids=None, rounds=ROUNDS, arrays=START, **more):
+    """Runs this strategy over the federation, with a clock that does not wait."""
+    config = ConfigRecord({"lr": 0.1})
+    with stopped_clock():
+        return strategy.start(grid(node_ids), record_of(arrays), rounds, 5, config, **more)
 
 
 class Instants:
