@@ -278,6 +278,11 @@ class Containers:
         done = self._compose("exec", "-T", "server-app", "stat", "-c", "%i", f"/runs/{name}/{EVENTS}")
         return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
 
+    def unfinished(self) -> str:
+        """The name of the newest run's folder if its server ended before it did, else ""."""
+        command = ["exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.deploy.unfinished", "/runs"]
+        return self.compose(*command).stdout.strip()
+
     def prune(self, days: int) -> list[str]:
         """Removes run folders whose last event is older, the server's and the copies here; returns what was removed."""
         inside = self.compose(

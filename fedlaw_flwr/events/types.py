@@ -279,7 +279,7 @@ class RunResumed(Event):
         checkpoint: The round whose checkpoint was taken, 0 the one before the first round; None: there was none yet,
             and the run begins anew.
         abandoned_round: The last round the server had begun; the rounds from `round` to this one are run again, and
-            silos count what they are asked again. None: it had begun none.
+            silos count what they are asked again; None: it had begun none.
         abandoned: The lines of events that no longer stand, as they were written.
         refused: The checkpoints that could not be used, newer than the one taken, and why, a sentence each.
         changed: The settings that were changed on purpose, by name, with their new values.
