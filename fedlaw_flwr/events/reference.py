@@ -38,7 +38,7 @@ folder already holds a run, unless it [resumes](../how-to/recover.md) that run.
 - Each line of `{EVENTS}` is one JSON object in UTF-8. Its `kind` says which event it is.
 - Names have hyphens. A value that is not known, or that does not exist for this run, is left out.
 - A line is complete once its line break is written. While a run goes on, leave out the text after the last line break.
-- A run that is resumed writes the file anew: without the lines after its checkpoint, which are then in the event `resumed`.
+- A run that is resumed writes the file anew, without the lines after its checkpoint: the event `resumed` has those.
 - Numbers are written in full. Losses, norms and metrics may be `NaN` or `Infinity`, which Python's `json` reads.
 - Silos are named as the operator registered them; in a simulation they are `silo 0`, `silo 1` and so on. A silo
   without a name so far is `node` and its node id.
