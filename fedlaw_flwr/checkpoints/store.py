@@ -108,8 +108,8 @@ class Checkpoints:
             remove(_json(self._place, number))
         left = set(rounds_in(self._place))
         for path in self._place.iterdir():
-            number = re.fullmatch(r"round-(\d+)\.safetensors", path.name)
-            if path.name.endswith(UNFINISHED) or (number and int(number[1]) not in left):
+            named = re.fullmatch(r"round-(\d+)\.safetensors", path.name)
+            if path.name.endswith(UNFINISHED) or (named and int(named[1]) not in left):
                 remove(path)
 
 
@@ -198,7 +198,7 @@ def find(folder: Path, key: Signer | None) -> Found:
     """The newest usable checkpoint of a run folder, and what is wrong with newer ones."""
     place = folder / CHECKPOINTS
     events = (folder / EVENTS).read_bytes() if (folder / EVENTS).exists() else None
-    refused = []
+    refused: list[str] = []
     for number in rounds_in(place):
         try:
             return Found(read(place, number, key, events), tuple(refused), _begun(place))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlaw_flwr.apps.shipped.client import SOCKET
+from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.attempts import Attempts
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
@@ -228,7 +229,8 @@ class Containers:
                 time.sleep(1)
             if ended:
                 break
-            if not attempts.again(name, rounds):
+            is_cut = status == "finished:failed" and self._has_checkpoints(name)  # and not stopped by a person
+            if not (is_cut and attempts.again(name, rounds)):
                 raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
             on_event(Warned(reason=f"the server's process ended in {name}; the run is resumed"))
         folder = self.copy_run(name)
@@ -272,6 +274,9 @@ class Containers:
         shutil.rmtree(folder, ignore_errors=True)
         self.copy_out("server-app", f"/runs/{name}", folder)
         return folder
+
+    def _has_checkpoints(self, name: str) -> bool:
+        return self._compose("exec", "-T", "server-app", "test", "-d", f"/runs/{name}/{CHECKPOINTS}").returncode == 0
 
     def _inode(self, name: str) -> int:
         """Which file the events of a run are in now; 0 for none."""

@@ -19,6 +19,7 @@ import httpx
 
 from fedlaw_flwr.apps.shipped import server as shipped_server
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET
+from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.attempts import Attempts
 from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, STATE, keys_and_certificates
@@ -165,7 +166,8 @@ class LocalFederation:
             said = self._settled(control, number)
             if ended:
                 break
-            if not attempts.again(folder.name, rounds):
+            is_cut = said == "finished:failed" and (folder / CHECKPOINTS).is_dir()  # and not stopped by a person
+            if not (is_cut and attempts.again(folder.name, rounds)):
                 last = self._last_words("server-app")
                 raise RunFailed(f"run {number} is {said} and wrote no end; the server said last: {last}")
             on_event(Warned(reason=f"the server's process ended in {folder.name}; the run is resumed"))
