@@ -67,8 +67,9 @@ def reopen(
         written = (path / EVENTS).read_bytes() if (path / EVENTS).exists() else b""
         _check_unfinished(path.name, written, changed)
         kept = found.checkpoint.events[0] if found.checkpoint and found.checkpoint.events else 0
-        resumed = _resumed(found, written[kept:], changed)
-        folder = RunFolder.reopen(path, kept, resumed, lock, on_event)
+        earlier, abandoned = _sorted(written[kept:])
+        resumed = _resumed(found, abandoned, changed)
+        folder = RunFolder.reopen(path, written[:kept] + earlier, resumed, lock, on_event)
     except BaseException:
         lock.release()
         raise
@@ -130,13 +131,25 @@ def _check_unfinished(run: str, written: bytes, changed: Mapping[str, Any]) -> N
         raise InputError(f"{run} has completed all of its rounds, and there is nothing left to resume")
 
 
-def _resumed(found: Found, tail: bytes, changed: Mapping[str, Any]) -> RunResumed:
+def _sorted(tail: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Of the lines after a checkpoint, those that say that the run was resumed, which stay, and those that do not."""
+    stay, abandoned = b"", list[str]()
+    for line in tail.splitlines(keepends=True):
+        event = next(iter(_events([line])), None)
+        if isinstance(event, RunResumed) and line.endswith(b"\n"):
+            stay += line
+        else:
+            abandoned.append(line.decode(errors="replace").rstrip("\n"))
+    return stay, tuple(abandoned)
+
+
+def _resumed(found: Found, abandoned: tuple[str, ...], changed: Mapping[str, Any]) -> RunResumed:
     done = found.checkpoint.round if found.checkpoint else 0
     return RunResumed(
         round=done + 1,
         checkpoint=found.checkpoint.round if found.checkpoint else None,
         abandoned_round=found.begun if found.begun > done else None,
-        abandoned=tuple(line for line in tail.decode(errors="replace").split("\n") if line),
+        abandoned=abandoned,
         refused=found.refused,
         changed=dict(changed),
     )

@@ -80,19 +80,17 @@ class RunFolder:
         return cls(path.resolve(), on_event, lock)
 
     @classmethod
-    def reopen(cls, path: Path, kept: int, resumed: RunResumed, lock: Lock, on_event: OnEvent | None) -> "RunFolder":
-        """The folder of a run that is resumed: of its events so many bytes stay, and one that says so is added.
+    def reopen(cls, path: Path, kept: bytes, resumed: RunResumed, lock: Lock, on_event: OnEvent | None) -> "RunFolder":
+        """The folder of a run that is resumed: of its events some stay, and one that says so is added.
 
         Args:
             path: The folder.
-            kept: How many bytes of the events stay.
+            kept: The lines that stay.
             resumed: The event; it has the lines that do not stay.
             lock: The lock on the folder.
             on_event: Called with every event after it is written, this one too.
         """
-        file = path / EVENTS
-        before = file.read_bytes()[:kept] if kept else b""
-        write_whole(file, before + _line(resumed))
+        write_whole(path / EVENTS, kept + _line(resumed))
         if on_event:
             on_event(resumed)
         return cls(path, on_event, lock)

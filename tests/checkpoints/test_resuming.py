@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedlaw_flwr import FedLAW
 from fedlaw_flwr.checkpoints import store
-from fedlaw_flwr.checkpoints.resuming import differences
+from fedlaw_flwr.checkpoints.resuming import differences, reopen
 from fedlaw_flwr.checkpoints.signing import SERVER_KEY, ServerKey
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS, find, rounds_in
 from fedlaw_flwr.core import durable
@@ -23,6 +24,7 @@ from fedlaw_flwr.core.durable import InUse, Lock
 from fedlaw_flwr.core.errors import AlreadyThere, InputError, NotThere, sentence_of
 from fedlaw_flwr.events.folder import EVENTS, MODEL, SETTINGS, RunFolder
 from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import Warned
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,20 @@ def test_the_event_says_which_round_is_run_again_and_has_the_lines_that_stand_no
     assert told(killed) == told(runs[0])
     run = Run.read(killed)
     assert [one.round for one in run.rounds] == [1, 2, 3, 4] and run.end.status == "completed"
+
+
+def test_a_run_resumed_many_times_in_one_round_says_so_each_time_and_its_file_does_not_swell(runs, killed):
+    key, settings = None, json.loads((killed / SETTINGS).read_text())
+    sizes = []
+    for _ in range(6):
+        folder, _ = reopen(killed, settings, 3, key)
+        folder.write(Warned(reason="of round 4"))
+        folder._events.close()  # and no end is written: the server is killed
+        folder._lock.release()
+        sizes.append((killed / EVENTS).stat().st_size)
+    assert max(b - a for a, b in itertools.pairwise(sizes[1:])) < 400
+    start(law(killed), resume=True)
+    assert len(resumptions(killed)) == 7 and told(killed) == told(runs[0])
 
 
 def tear(path):
@@ -306,8 +322,6 @@ def test_a_read_only_folder_is_one_sentence(killed, monkeypatch):
 
 
 def test_a_folder_without_a_run_and_a_run_folder_named_twice_are_told(tmp_path):
-    from fedlaw_flwr.checkpoints.resuming import reopen
-
     with pytest.raises(NotThere, match=f"there is no run to resume here \\({SETTINGS} is missing\\)"):
         reopen(tmp_path, {}, 3, None)
     with pytest.raises(InputError, match="a run has one folder; name it once"):
