@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
+from fedlaw_flwr.checkpoints.resuming import differences
 from fedlaw_flwr.checkpoints.store import Checkpoint, Checkpoints
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import check_settings, setting
@@ -228,7 +229,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             self._keep(0)
         else:
             self._go_on(resumed)
-        result.arrays = progress.model.arrays()
+            result.arrays = progress.model.arrays()
         first = 1 if resumed is None else resumed.round + 1
         for server_round in range(first, num_rounds + 1):
             if progress.stopped:
@@ -281,8 +282,12 @@ class MatrixStrategy(ServerOptions, Strategy):
         )
         if self._finder is not None:
             self._finder.key = self._progress.loss_key
-        if self._progress.step is not None:
-            self._rescale(self._progress.step)
+        step = self._progress.step if self._step is None else self._step  # what train_config says now comes first
+        if step is not None:
+            self._rescale(step)
+        assert self._account.store is not None
+        if "num-rounds" in differences(checkpoint.settings, self._account.store.settings):
+            self._progress.stopped = None
 
     def _call_back(self, ended: RoundEnded, result: Result) -> str | None:
         """Calls `on_round_end`; returns why the run is to end, where one of them says so."""

@@ -222,6 +222,29 @@ def test_settings_that_differ_are_named_and_refused_unless_they_are_meant_to(kil
     assert resumptions(killed)[0]["changed"] == {"beta": 0.02} and Run.read(killed).settings["beta"] == 0.02
 
 
+def test_another_step_of_local_training_is_a_change_and_counts_if_it_is_meant(killed):
+    with pytest.raises(InputError, match=r"train-config=\{'lr': '0.2'\} \(was \{'lr': '0.1'\}\)"):
+        start(law(killed), resume=True, lr=0.2)
+    strategy = law(killed)
+    start(strategy, resume=True, resume_changed=True, lr=0.2)
+    assert strategy.learning.alpha == 0.2
+
+
+def test_a_run_that_was_stopped_early_stays_stopped_until_more_rounds_are_asked_for(tmp_path):
+    def stopping(place):
+        return law(place, on_round_end=lambda done: done.stop("enough") if done.round == 2 else None)
+
+    whole = tmp_path / "whole"
+    with every_instant(whole, tmp_path / "killed") as copies:
+        start(stopping(whole))
+    place = copies[-3]  # after the checkpoint of round 2, before the end is written
+    assert find(place, None).checkpoint.round == 2
+    start(stopping(place), resume=True)
+    assert [one.round for one in Run.read(place).rounds] == [1, 2] and told(place) == told(whole)
+    start(law(place), resume=True, resume_changed=True, rounds=6)
+    assert [one.round for one in Run.read(place).rounds] == [1, 2, 3, 4, 5, 6]
+
+
 def test_what_makes_it_another_run_is_refused_even_if_it_is_meant(killed):
     with pytest.raises(InputError, match="cannot go on with another variant: variant='bsum' "):
         start(law(killed, variant="bsum"), resume=True, resume_changed=True)

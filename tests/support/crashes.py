@@ -51,9 +51,9 @@ def grid(node_ids=None):
     return ScriptedGrid([honest] * (N - 2) + [flipped, unreliable], node_ids=node_ids)
 
 
-def start(strategy, node_ids=None, rounds=ROUNDS, arrays=START, **more):
+def start(strategy, node_ids=None, rounds=ROUNDS, arrays=START, lr=0.1, **more):
     """Runs this strategy over the federation, with a clock that does not wait."""
-    config = ConfigRecord({"lr": 0.1})
+    config = ConfigRecord({"lr": lr})
     with stopped_clock():
         return strategy.start(grid(node_ids), record_of(arrays), rounds, 5, config, **more)
 
