@@ -72,12 +72,15 @@ class RunFolder:
         path = Path(settings.run_dir).expanduser() if settings.run_dir else fresh_folder(Path("runs"), settings)
         path.mkdir(parents=True, exist_ok=True)
         lock = Lock(path, "the run")
-        if (path / EVENTS).exists():
+        try:
+            if (path / EVENTS).exists():
+                raise AlreadyThere(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
+            write_settings(path, settings.as_config())
+            _log.info("Run folder: %s", path.resolve())
+            return cls(path.resolve(), on_event, lock)
+        except BaseException:
             lock.release()
-            raise AlreadyThere(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
-        write_settings(path, settings.as_config())
-        _log.info("Run folder: %s", path.resolve())
-        return cls(path.resolve(), on_event, lock)
+            raise
 
     @classmethod
     def reopen(cls, path: Path, kept: bytes, resumed: RunResumed, lock: Lock, on_event: OnEvent | None) -> "RunFolder":
