@@ -35,20 +35,18 @@ run:
   seed: 0
   num-rounds: 3
   weight-rounds: 2
-  max-byzantine: 1
+  max-byzantine: 0
   local-epochs: 1
-  timeout: 90
+  timeout: 600
 silos:
   - name: silo-0
   - name: silo-1
-  - name: silo-2
-  - name: silo-3
 """
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """The federation, all four silos online; ended, whatever the tests did to it."""
+    """The federation, both silos online; ended, whatever the tests did to it."""
     place = tmp_path_factory.mktemp("federation")
     file = place / "federation.yaml"
     with socket.socket() as listener:
@@ -107,7 +105,7 @@ def test_everything_is_killed_as_by_a_power_cut_and_one_command_takes_the_run_up
     follower = subprocess.Popen([PROGRAMS / "fedlaw", "deploy", "run", up.folder.file], stdout=subprocess.DEVNULL)
     try:
         wait_for(
-            lambda: [run for run in set(up.runs.iterdir()) - before if (run / EVENTS).exists() and rounds(run)], 300
+            lambda: [run for run in set(up.runs.iterdir()) - before if (run / EVENTS).exists() and rounds(run)], 900
         )
         (cut,) = set(up.runs.iterdir()) - before
     finally:
