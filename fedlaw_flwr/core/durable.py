@@ -147,6 +147,6 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        if error.filename is None:
+            error.filename = str(path)
         raise
