@@ -13,6 +13,9 @@ from flwr.serverapp.strategy import Result
 
 from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
+from fedlaw_flwr.checkpoints.resuming import reopen
+from fedlaw_flwr.checkpoints.signing import ServerKey
+from fedlaw_flwr.checkpoints.store import Checkpoints
 from fedlaw_flwr.config.settings import Settings, without_effect
 from fedlaw_flwr.core import seeding
 from fedlaw_flwr.core.errors import InputError
@@ -44,13 +47,33 @@ EvaluateModel = Callable[[int, ArrayRecord], MetricRecord | None]
 _log = logging.getLogger("flwr")
 
 
-def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
+def opened(settings: Settings, on_event: OnEvent | None = None) -> Checkpoints:
+    """The run folder of these settings, open, with its checkpoints: a new one or, with `resume`, that of a run.
+
+    Args:
+        settings: The run's; `resume` names the run, and `run-dir` its folder where that is not in `runs/`.
+        on_event: Called with every event after it is written.
+
+    Raises:
+        UserError: If the folder already holds a run, or if the run cannot be resumed.
+    """
+    key = ServerKey.from_environment() if settings.keep_checkpoints else None
+    if not settings.resume:
+        folder = RunFolder.create(settings, on_event)
+        return Checkpoints(folder, settings.as_config(), settings.keep_checkpoints, key)
+    path = Path(settings.run_dir or Path("runs") / settings.resume).expanduser()
+    if path.name != settings.resume:
+        raise InputError(f"run-dir={settings.run_dir!r} and resume={settings.resume!r}: name the same run, or only one")
+    return reopen(path, settings.as_config(), settings.keep_checkpoints, key, settings.resume_changed, on_event)[1]
+
+
+def run_experiment(grid: Grid, settings: Settings, run: RunFolder | Checkpoints) -> Result:
     """One run as the settings say, every event of it in the folder, the final model beside them.
 
     Args:
         grid: Where the silos are.
         settings: The run's.
-        folder: The open run folder.
+        run: The open run folder, with its checkpoints if any are to be written.
 
     Returns:
         Flower's result of the strategy.
@@ -61,13 +84,15 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     """
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
         raise InputError(NOT_OMNISCIENT)
+    folder, checkpoints = (run, None) if isinstance(run, RunFolder) else (run.folder, run)
     beginning = _own(settings) if settings.task == OWN else _dealt(settings)
-    attackers, own_task = settings.known_attacks(), beginning.own_task or None
-    folder.write(RunStarted(settings=settings.as_config(), attackers=attackers, own_task=own_task))
-    for warning in warnings_of(settings):
-        folder.write(Warned(reason=warning))
-        _log.warning(warning)
-    strategy = build_strategy(settings, folder.write, **beginning.strategy)
+    if checkpoints is None or checkpoints.resumed is None:  # else the events say so already
+        attackers, own_task = settings.known_attacks(), beginning.own_task or None
+        folder.write(RunStarted(settings=settings.as_config(), attackers=attackers, own_task=own_task))
+        for warning in warnings_of(settings):
+            folder.write(Warned(reason=warning))
+            _log.warning(warning)
+    strategy = build_strategy(settings, folder.write, checkpoint=checkpoints, **beginning.strategy)
     config: dict[str, Any] = {
         "lr": settings.lr,
         "local-epochs": settings.local_epochs,

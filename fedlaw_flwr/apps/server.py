@@ -7,10 +7,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import InMemoryGrid
 
-from fedlaw_flwr.apps.experiment import run_experiment
+from fedlaw_flwr.apps.experiment import opened, run_experiment
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.core.errors import InputError
-from fedlaw_flwr.events.folder import RunFolder
 from fedlaw_flwr.events.types import Warned
 from fedlaw_flwr.protocol.roster import Roster
 
@@ -22,7 +21,8 @@ _POLL, _SETTLE, _LEAST = 0.1, 2.0, 30.0
 def main(grid: Grid, context: Context) -> None:
     """One run. What it does, and why it failed if it did, is in the run folder's events."""
     settings = Settings.read(context.run_config)
-    with RunFolder.create(settings) as folder:
+    run = opened(settings)
+    with run.folder as folder:
         if isinstance(grid, InMemoryGrid):  # Flower's own in a simulation, and nowhere else
             if (cluster := os.environ.get("RAY_ADDRESS", "local")) not in ("", "local"):
                 reason = (
@@ -30,7 +30,7 @@ def main(grid: Grid, context: Context) -> None:
                 )
                 folder.write(Warned(reason=f"{reason}; unset it to simulate on this machine"))
             check_simulation(grid, settings)
-        run_experiment(grid, settings, folder)
+        run_experiment(grid, settings, run)
 
 
 def check_simulation(grid: Grid, settings: Settings) -> None:

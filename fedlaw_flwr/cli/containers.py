@@ -65,6 +65,18 @@ def run(file: File, settings: Changes = None) -> None:
 
 
 @containers.command()
+def resume(file: File) -> None:
+    """Goes on with the newest run of the containers, where its server ended before it did, and follows it."""
+    from fedlaw_flwr.deploy.containers import Containers
+    from fedlaw_flwr.deploy.unfinished import needed
+
+    federation, folder = read(file)
+    ours = Containers(federation, folder)
+    changed = {"resume": needed(ours.unfinished())}
+    follow_run(federation, changed, lambda show: ours.run(show, changed))
+
+
+@containers.command()
 def reregister(file: File, silo: SiloName) -> None:
     """After `rotate`: takes a silo's old key off the SuperLink, registers the new one and deletes the old one here."""
     from fedlaw_flwr.deploy.containers import Containers

@@ -182,6 +182,17 @@ def run(file: File, settings: Changes = None) -> None:
 
 
 @deploy.command()
+def resume(file: File) -> None:
+    """Goes on with the newest run of the local federation, where its server ended before it did, and follows it."""
+    from fedlaw_flwr.deploy.unfinished import needed, unfinished
+
+    federation, folder = _read(file)
+    processes = _local(federation, folder)
+    changed = {"resume": needed(unfinished(processes.runs))}
+    follow_run(federation, changed, lambda show: processes.run(show, changed))
+
+
+@deploy.command()
 def prune(file: File) -> None:
     """Removes run folders older than `retention-days`."""
     from fedlaw_flwr.deploy.retention import prune as remove

@@ -1,5 +1,6 @@
 """The `fedlaw` command: demo, run and list, and the commands of the modules beside this one."""
 
+import json
 import logging
 import signal
 import sys
@@ -53,6 +54,7 @@ for command in (
     app.command()(command)
 _console = Console()
 _verbose = False
+_LAUNCH = "launch.json"  # in a run folder: how `fedlaw run` computes it
 _INTERNAL = 70  # EX_SOFTWARE of BSD's sysexits.h
 
 # The demo: scikit-learn's digits over 20 silos. Rounds and step were chosen on the validation split.
@@ -133,6 +135,27 @@ def run(
     _run_all([chosen], runs, f"{chosen.task}, attack {chosen.attack}", engine, silos_per_batch)
 
 
+@app.command(cls=SettingsCommand)
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that `fedlaw run` began.", metavar="RUN")],
+    settings: Annotated[list[str] | None, typer.Argument(help="name=value, with --changed.")] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="The settings given are meant to differ from those it began with.")
+    ] = False,
+) -> None:
+    """Goes on with a run whose process ended before it did, from its last checkpoint; the result is that of one run."""
+    from fedlaw_flwr.checkpoints.resuming import settings_of_run
+    from fedlaw_flwr.checkpoints.signing import ServerKey
+    from fedlaw_flwr.config.settings import Settings, parsed
+
+    folder = folder.resolve()
+    values = {**settings_of_run(folder, ServerKey.from_environment()), **parsed(settings or [])}
+    launched = _launched(folder)
+    own = {"run-dir": str(folder), "resume": folder.name, "resume-changed": changed}
+    chosen = Settings.read({name.replace("_", "-"): value for name, value in values.items()} | own)
+    _run_all([chosen], folder.parent, f"{chosen.task}, attack {chosen.attack}", **launched)
+
+
 @app.command(name="list")
 def list_names() -> None:
     """The strategies, ways to learn weights, attacks and tasks there are, one line and the source each."""
@@ -157,7 +180,7 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
     from fedlaw_flwr.apps.byzantine.simulated import app as client
     from fedlaw_flwr.apps.experiment import NOT_OMNISCIENT
-    from fedlaw_flwr.events.folder import fresh_folder
+    from fedlaw_flwr.events.folder import EVENTS, fresh_folder
     from fedlaw_flwr.events.record import Run
     from fedlaw_flwr.events.verdict import verdict
     from fedlaw_flwr.reporting.figures import run_labels
@@ -183,6 +206,8 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     folders = []
     for settings in chosen:
         folder = Path(settings.run_dir) if settings.run_dir else fresh_folder(runs, settings)
+        if not settings.resume and not (folder / EVENTS).exists():
+            _note_launch(folder, engine, silos_per_batch)
         with LiveRun(_console, settings.strategy, settings.num_rounds) as live:
             engines[engine](settings, folder, live.show)
         folders.append(folder)
@@ -198,6 +223,32 @@ def _run_all(chosen: Sequence[Any], runs: Path, title: str, engine: str = "ray",
     if len(folders) > 1 and find_spec("jinja2"):
         page = write_report(folders[0], *folders[1:])
         _console.print(f"all of them on one page: {escape(str(page))}", soft_wrap=True, highlight=False)
+
+
+def _note_launch(folder: Path, engine: str, silos_per_batch: int) -> None:
+    """Notes how a run is computed, which its settings do not say: with another engine the last bits are others."""
+    from fedlaw_flwr.core.durable import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": 1, "engine": engine, "silos-per-batch": silos_per_batch})
+    write_whole(folder / _LAUNCH, f"{text}\n".encode())
+
+
+def _launched(folder: Path) -> dict[str, Any]:
+    """How this run is computed.
+
+    Raises:
+        InputError: If `fedlaw run` did not begin it; the text says what resumes it.
+    """
+    if not (folder / _LAUNCH).exists():
+        name = folder.name
+        raise InputError(
+            f"{folder}: `fedlaw run` did not begin this run ({_LAUNCH} is missing); what began it resumes it: "
+            f"`flwr run . --run-config 'resume=\"{name}\"'`, `fedlaw deploy run FEDERATION.YAML resume={name}`, or "
+            "start(..., resume=True) in Python"
+        )
+    said = json.loads((folder / _LAUNCH).read_text(encoding="utf-8"))
+    return {"engine": str(said["engine"]), "silos_per_batch": int(said["silos-per-batch"])}
 
 
 def _print_list(kind: str, rows: Sequence[tuple[str, str, str]]) -> None:

@@ -38,6 +38,12 @@ class SettingsError(InputError):
     """One or more settings are wrong; the text has a line for each."""
 
 
+def _run_name(value: str) -> str:
+    if value and (not re.fullmatch(r"[\w.-]+", value) or value.strip(".") == ""):
+        raise InputError("the name of a run folder is expected, and no path")
+    return value
+
+
 @dataclass(kw_only=True)
 class RunOptions:
     """The run"""
@@ -59,6 +65,16 @@ class RunOptions:
         unit="examples",
     )
     run_dir: str = setting("", "the run folder; a new one under runs/ if empty")
+    resume: str = setting(
+        "",
+        "a run of this server whose server ended before it did: the name of its run folder, and no path; the run goes "
+        "on after its last checkpoint; empty: a new run",
+        allowed="a name of letters, digits, dots, hyphens and underscores",
+        check=_run_name,
+    )
+    resume_changed: bool = setting(
+        False, "with resume: settings that differ from those the run began with are meant to; without, they are refused"
+    )
 
 
 @dataclass(kw_only=True, unsafe_hash=True)

@@ -5,6 +5,8 @@ from collections.abc import Collection, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.state import State
+
 Vector = NDArray[np.float64]
 
 
@@ -43,3 +45,11 @@ class ScoreHistory:
     def forget(self) -> None:
         """Forgets all rounds."""
         self._total = {}
+
+    def state(self) -> State:
+        """See `core.state`."""
+        return State({"total": [[silo, y] for silo, y in self._total.items()]})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        self._total = {silo: float(y) for silo, y in state.values["total"]}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.schedule import Schedule
+from fedlaw_flwr.core.state import State
 
 Vector = NDArray[np.float64]
 
@@ -71,6 +72,17 @@ class Standing:
         """Forgets all weights and makes the next round a weight round."""
         self._standing = None
         self._again = True
+
+    def state(self) -> State:
+        """See `core.state`."""
+        known = None if self._standing is None else [[silo, weight] for silo, weight in self._standing.items()]
+        return State({"weights": known, "learned": self._learned, "again": self._again})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        known = state.values["weights"]
+        self._standing = None if known is None else {silo: float(weight) for silo, weight in known}
+        self._learned, self._again = int(state.values["learned"]), bool(state.values["again"])
 
     def _weights_of(self, silos: Sequence[Hashable]) -> Vector:
         standing = self._standing or {}

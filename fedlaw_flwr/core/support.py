@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector, columns
+from fedlaw_flwr.core.state import State
 
 
 def cosines(updates: Floats, directions: Floats, update_norms: Vector, direction_norms: Vector) -> Vector:
@@ -179,6 +180,16 @@ class PairMeans:
         self._total = np.zeros((0, 0))
         self._count = np.zeros((0, 0))
 
+    def state(self) -> State:
+        """See `core.state`."""
+        return State({"silos": list(self._place)}, {"total": self._total.copy(), "count": self._count.copy()})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        self._place = {silo: place for place, silo in enumerate(state.values["silos"])}
+        self._total = np.array(state.arrays["total"], np.float64)
+        self._count = np.array(state.arrays["count"], np.float64)
+
 
 class SiloMeans:
     """The mean of a number over rounds, by silo; NaN counts as not said.
@@ -208,3 +219,13 @@ class SiloMeans:
     def forget(self) -> None:
         """Forgets all rounds."""
         self._total, self._count = {}, {}
+
+    def state(self) -> State:
+        """See `core.state`."""
+        return State({"means": [[silo, total, self._count[silo]] for silo, total in self._total.items()]})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        self.forget()
+        for silo, total, count in state.values["means"]:
+            self._total[silo], self._count[silo] = float(total), float(count)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fedlaw_flwr.apps.shipped.client import SOCKET
+from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.deploy.attempts import Attempts
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
 from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.compose import USER
@@ -22,7 +24,7 @@ from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
 from fedlaw_flwr.events.folder import EVENTS, RunFailed
-from fedlaw_flwr.events.types import Event, OnEvent, RunEnded
+from fedlaw_flwr.events.types import Event, OnEvent, RoundEnded, RunEnded, Warned
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.simulation.processes import holder_of
 
@@ -195,9 +197,12 @@ class Containers:
     def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
         """Submits one run of the rendered package, follows it to its end and copies its folder.
 
+        Where the server's process ends before the run does, the run is resumed, as long as it gets further.
+
         Args:
-            on_event: Called with every event of the run.
-            changed: Settings by name that differ from the federation's, for this run alone.
+            on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
+            changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
+                of one that is to go on.
 
         Returns:
             The copy of the run folder.
@@ -207,24 +212,40 @@ class Containers:
         """
         must_be_trusted(self.federation, self.folder)
         control = self.control()
-        number = control.submit("/app", run_config(self.federation, changed))
-        ended = ""
-        for event in self.events(number):
-            on_event(event)
-            if isinstance(event, RunEnded):
-                ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-        deadline = time.monotonic() + _SETTLE
-        while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
-            time.sleep(1)
-        if not ended:
-            raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
-        folder = self.copy_run(number)
+        attempts = Attempts(changed)
+        while True:
+            before = self._inode(attempts.resume) if attempts.resume else 0
+            number = control.submit("/app", run_config(self.federation, attempts.changed))
+            name = attempts.resume or f"run-{number}"
+            ended, rounds = "", 0
+            for event in self.events(number, name, before):
+                on_event(event)
+                if isinstance(event, RoundEnded):
+                    rounds = event.round
+                if isinstance(event, RunEnded):
+                    ended = event.status + (f": {event.reason}" if event.reason is not None else "")
+            deadline = time.monotonic() + _SETTLE
+            while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
+                time.sleep(1)
+            if ended:
+                break
+            is_cut = status == "finished:failed" and self._has_checkpoints(name)  # and not stopped by a person
+            if not (is_cut and attempts.again(name, rounds)):
+                raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
+            on_event(Warned(reason=f"the server's process ended in {name}; the run is resumed"))
+        folder = self.copy_run(name)
         if status != "finished:completed" or ended != "completed":
             raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
         return folder
 
-    def events(self, number: str) -> Iterator[Event]:
-        """The events of a run as they are written, until its end event or until Flower says that it is over."""
+    def events(self, number: str, name: str = "", before: int = 0) -> Iterator[Event]:
+        """The events of a run as they are written, until its end event or until Flower says that it is over.
+
+        Args:
+            number: Flower's id of the run.
+            name: Its run folder. Default: run-NUMBER.
+            before: The file of its events before it was resumed, which is not read. Default: there was none.
+        """
         control, newest = self.control(), time.monotonic()
 
         def is_over() -> bool:
@@ -233,8 +254,12 @@ class Containers:
 
         with tempfile.TemporaryDirectory() as place, (Path(place) / EVENTS).open("wb") as copy:
             # An exec outlives the client that asked for it: this one ends when its input does.
-            script = 'tail -n +1 -F "$0" & cat >/dev/null; kill $!'
-            command = [*self._command(), "exec", "-T", "server-app", "sh", "-c", script, f"/runs/run-{number}/{EVENTS}"]
+            script = (
+                f'(while [ "$(stat -c %i "$0" 2>/dev/null)" = {before} ]; do sleep 1; done; exec tail -n +1 -F "$0") & '
+                "cat >/dev/null; kill $!"
+            )
+            file = f"/runs/{name or f'run-{number}'}/{EVENTS}"
+            command = [*self._command(), "exec", "-T", "server-app", "sh", "-c", script, file]
             with subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.PIPE, stdout=copy, stderr=subprocess.DEVNULL
             ):  # leaving this closes its input
@@ -242,13 +267,26 @@ class Containers:
                     newest = time.monotonic()
                     yield event
 
-    def copy_run(self, number: str) -> Path:
+    def copy_run(self, name: str) -> Path:
         """Copies a run's folder out of the server's volume."""
-        folder = self.runs / f"run-{number}"
+        folder = self.runs / name
         self.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        self.copy_out("server-app", f"/runs/run-{number}", folder)
+        self.copy_out("server-app", f"/runs/{name}", folder)
         return folder
+
+    def _has_checkpoints(self, name: str) -> bool:
+        return self._compose("exec", "-T", "server-app", "test", "-d", f"/runs/{name}/{CHECKPOINTS}").returncode == 0
+
+    def _inode(self, name: str) -> int:
+        """Which file the events of a run are in now; 0 for none."""
+        done = self._compose("exec", "-T", "server-app", "stat", "-c", "%i", f"/runs/{name}/{EVENTS}")
+        return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
+
+    def unfinished(self) -> str:
+        """The name of the newest run's folder if its server ended before it did, else ""."""
+        command = ["exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.deploy.unfinished", "/runs"]
+        return self.compose(*command).stdout.strip()
 
     def prune(self, days: int) -> list[str]:
         """Removes run folders whose last event is older, the server's and the copies here; returns what was removed."""

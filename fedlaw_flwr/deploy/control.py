@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.events.folder import EVENTS, RunFailed, read_events
+from fedlaw_flwr.events.folder import RunFailed, inode_of, read_events
 from fedlaw_flwr.events.types import Event, RunEnded
 from fedlaw_flwr.protocol.text import last_sentence
 
@@ -156,13 +156,16 @@ def as_toml(value: str | int | float | bool) -> str:
     return '"' + "".join(c if c.isalnum() or c in _PLAIN else f"\\U{ord(c):08x}" for c in value) + '"'
 
 
-def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE) -> Iterator[Event]:
+def follow(
+    folder: Path, is_over: Callable[[], bool], begin_within: float = _PATIENCE, before: int = 0
+) -> Iterator[Event]:
     """The events of a run folder as they are written, until its end event or until the run is over without one.
 
     Args:
         folder: The run folder, which need not exist yet.
         is_over: Whether the SuperLink says that the run is over. It may raise ControlError while the SuperLink is away.
         begin_within: Seconds within which the folder must come into being.
+        before: The file of its events before the run was resumed (`inode_of`), which is not read. Default: none.
 
     Raises:
         RunFailed: If the folder does not come into being.
@@ -171,7 +174,7 @@ def follow(folder: Path, is_over: Callable[[], bool], begin_within: float = _PAT
     seen, over = 0, False
     started = asked = answered = time.monotonic()
     while True:
-        events = list(read_events(folder)) if (folder / EVENTS).exists() else []
+        events = list(read_events(folder)) if inode_of(folder) not in (0, before) else []
         for event in events[seen:]:
             yield event
             if isinstance(event, RunEnded):

@@ -28,6 +28,12 @@ _NOT_IN_RUN = {
 }
 
 
+_ONE_RUN = dict.fromkeys(
+    ("resume", "resume-changed"), "it is about one run; `fedlaw deploy run FEDERATION.YAML resume=RUN` resumes it"
+)
+"""What is said of one run, and never of all."""
+
+
 Host = Annotated[str, AfterValidator(host)]
 """A DNS name or an IP address, without a port, as a certificate spells it."""
 
@@ -189,7 +195,7 @@ class Federation(BaseModel):
             if silo.partition_id is not None and silo.partition_id >= len(self.silos):
                 what = f"partition-id={silo.partition_id}: there are partitions 0 to {len(self.silos) - 1}"
                 found.append((("silos", index, "partition-id"), what))
-        for key, why in _NOT_IN_RUN.items():
+        for key, why in {**_NOT_IN_RUN, **_ONE_RUN}.items():
             if key in self.run:
                 found.append((("run", key), f"run.{key} cannot be set: {why}"))
         if not found:

@@ -19,7 +19,9 @@ import httpx
 
 from fedlaw_flwr.apps.shipped import server as shipped_server
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET
+from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.deploy.attempts import Attempts
 from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, STATE, keys_and_certificates
 from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.control import Control, follow
@@ -27,8 +29,8 @@ from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_private
 from fedlaw_flwr.deploy.local_ports import LocalPorts
 from fedlaw_flwr.deploy.package import run_config
-from fedlaw_flwr.events.folder import RunFailed
-from fedlaw_flwr.events.types import OnEvent, RunEnded
+from fedlaw_flwr.events.folder import RunFailed, inode_of
+from fedlaw_flwr.events.types import OnEvent, RoundEnded, RunEnded, Warned
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.guard import PACKAGES, install_guard
@@ -132,9 +134,12 @@ class LocalFederation:
     def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
         """Submits one run of the rendered package and follows it to its end.
 
+        Where the server's process ends before the run does, the run is resumed, as long as it gets further.
+
         Args:
-            on_event: Called with every event of the run.
-            changed: Settings by name that differ from the federation's, for this run alone.
+            on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
+            changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
+                of one that is to go on.
 
         Returns:
             The run folder.
@@ -146,18 +151,26 @@ class LocalFederation:
             raise RunFailed("this federation is not up; `fedlaw deploy local up` starts it")
         must_be_trusted(self.federation, self.folder)
         control = self.control()
-        number = control.submit(str(self.folder.package), run_config(self.federation, changed))
-        folder = self.runs / f"run-{number}"
-        ended = ""
-        for event in follow(folder, lambda: control.status(number).startswith("finished")):
-            on_event(event)
-            if isinstance(event, RunEnded):
-                ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-        said = self._settled(control, number)
-        if not ended:
-            raise RunFailed(
-                f"run {number} is {said} and wrote no end; the server said last: {self._last_words('server-app')}"
-            )
+        attempts = Attempts(changed)
+        while True:
+            before = inode_of(self.runs / attempts.resume) if attempts.resume else 0
+            number = control.submit(str(self.folder.package), run_config(self.federation, attempts.changed))
+            folder = self.runs / (attempts.resume or f"run-{number}")
+            ended, rounds = "", 0
+            for event in follow(folder, lambda run=number: control.status(run).startswith("finished"), before=before):
+                on_event(event)
+                if isinstance(event, RoundEnded):
+                    rounds = event.round
+                if isinstance(event, RunEnded):
+                    ended = event.status + (f": {event.reason}" if event.reason is not None else "")
+            said = self._settled(control, number)
+            if ended:
+                break
+            is_cut = said == "finished:failed" and (folder / CHECKPOINTS).is_dir()  # and not stopped by a person
+            if not (is_cut and attempts.again(folder.name, rounds)):
+                last = self._last_words("server-app")
+                raise RunFailed(f"run {number} is {said} and wrote no end; the server said last: {last}")
+            on_event(Warned(reason=f"the server's process ended in {folder.name}; the run is resumed"))
         if said != "finished:completed" or ended != "completed":
             raise RunFailed(f"run {number} is {said}, its folder says {ended}; see {folder}")
         return folder

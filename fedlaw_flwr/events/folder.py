@@ -1,7 +1,9 @@
-"""The run folder: settings, an event a line as it happens, the final model, and nothing that is ever overwritten."""
+"""The run folder: settings, an event a line as it happens, the final model; one process at a time writes into it."""
 
+import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -12,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlaw_flwr.core.durable import Appended, Lock, write_whole
 from fedlaw_flwr.core.errors import AlreadyThere, InputError
-from fedlaw_flwr.events.types import Event, OnEvent, RunEnded, from_dict
+from fedlaw_flwr.events.types import Event, OnEvent, RunEnded, RunResumed, from_dict
 
 EVENTS, SETTINGS, MODEL = "events.jsonl", "settings.json", "model.safetensors"
 _log = logging.getLogger("flwr")
@@ -37,12 +40,22 @@ class Described(Protocol):
 
 
 class RunFolder:
-    """One run's files, open for writing; a context manager that notes how the run ended, whatever ended it."""
+    """One run's files, open for writing; a context manager that notes how the run ended, whatever ended it.
 
-    def __init__(self, path: Path, on_event: OnEvent | None = None) -> None:
+    Args:
+        path: The folder.
+        on_event: Called with every event after it is written.
+        lock: What keeps other processes out; None: a lock is taken.
+
+    Raises:
+        InUse: If another process writes into the folder.
+    """
+
+    def __init__(self, path: Path, on_event: OnEvent | None = None, lock: Lock | None = None) -> None:
         self.path = path
         self._on_event = on_event
-        self._events = (path / EVENTS).open("a", encoding="utf-8")
+        self._lock = lock or Lock(path, "the run")
+        self._events = Appended(path / EVENTS)
 
     @classmethod
     def create(cls, settings: Described, on_event: OnEvent | None = None) -> "RunFolder":
@@ -54,27 +67,54 @@ class RunFolder:
 
         Raises:
             FileExistsError: If that folder already holds a run: nothing is overwritten.
+            InUse: If another process writes into the folder.
         """
         path = Path(settings.run_dir).expanduser() if settings.run_dir else fresh_folder(Path("runs"), settings)
         path.mkdir(parents=True, exist_ok=True)
-        if (path / EVENTS).exists():
-            raise AlreadyThere(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
-        (path / SETTINGS).write_text(json.dumps(settings.as_config(), indent=2) + "\n")
-        _log.info("Run folder: %s", path.resolve())
-        return cls(path.resolve(), on_event)
+        lock = Lock(path, "the run")
+        try:
+            if (path / EVENTS).exists():
+                raise AlreadyThere(f"run-dir={str(path)!r} already holds a run; name another folder or remove it")
+            write_settings(path, settings.as_config())
+            _log.info("Run folder: %s", path.resolve())
+            return cls(path.resolve(), on_event, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def reopen(cls, path: Path, kept: bytes, resumed: RunResumed, lock: Lock, on_event: OnEvent | None) -> "RunFolder":
+        """The folder of a run that is resumed: of its events some stay, and one that says so is added.
+
+        Args:
+            path: The folder.
+            kept: The lines that stay.
+            resumed: The event; it has the lines that do not stay.
+            lock: The lock on the folder.
+            on_event: Called with every event after it is written, this one too.
+        """
+        write_whole(path / EVENTS, kept + _line(resumed))
+        if on_event:
+            on_event(resumed)
+        return cls(path, on_event, lock)
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """How many bytes of events there are, and their SHA-256; they are on disk before this returns."""
+        self._events.sync()
+        return self._events.size, self._events.digest
 
     def write(self, event: Event) -> None:
-        """Appends one event, on disk before this returns."""
-        self._events.write(json.dumps(event.to_dict()) + "\n")
-        self._events.flush()
+        """Appends one event, in the file before this returns."""
+        self._events.append(_line(event))
         if self._on_event:
             self._on_event(event)
 
     def save_model(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """The final model's state dict, as safetensors."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file({key: value.copy(order="C") for key, value in state.items()}, self.path / MODEL)
+        write_whole(self.path / MODEL, save({key: value.copy(order="C") for key, value in state.items()}))
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -82,11 +122,27 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.write(RunEnded(status="completed"))
-        else:
-            self.write(RunEnded(status="failed", reason=f"{type(error).__name__}: {error}"))
-        self._events.close()
+        try:
+            if error is None:
+                self.write(RunEnded(status="completed"))
+            else:
+                self.write(RunEnded(status="failed", reason=f"{type(error).__name__}: {error}"))
+        except OSError as unwritten:  # a full disk: what ended the run is what a person should read
+            if error is None:
+                raise
+            _log.error("How the run ended could not be written: %s", unwritten)
+        finally:
+            self._events.close()
+            self._lock.release()
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of a run into its folder."""
+    write_whole(folder / SETTINGS, (json.dumps(dict(settings), indent=2) + "\n").encode())
+
+
+def _line(event: Event) -> bytes:
+    return (json.dumps(event.to_dict()) + "\n").encode()
 
 
 def fresh_folder(parent: Path, settings: Described) -> Path:
@@ -103,6 +159,11 @@ def unused(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free
+
+
+def inode_of(path: Path) -> int:
+    """Which file the events of a run folder are in now, 0 for none: another one once the run is resumed."""
+    return (path / EVENTS).stat().st_ino if (path / EVENTS).exists() else 0
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -124,20 +185,30 @@ def follow_events(path: Path, pause: float = 0.5) -> Iterator[Event]:
     Raises:
         InputError: If a line is no event.
     """
-    with (path / EVENTS).open(encoding="utf-8") as file:
-        line, number = "", 0
+    told: list[bytes] = []  # the lines so far, as digests
+    file, line, number = (path / EVENTS).open("rb"), b"", 0
+    try:
         while True:
             line += file.readline()
-            if not line.endswith("\n"):  # the end of the file, or of what is written of this line so far
-                time.sleep(pause)
+            if not line.endswith(b"\n"):  # the end of the file, or of what is written of this line so far
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path / EVENTS)):
+                    time.sleep(pause)
+                else:  # the run was resumed: its last lines may stand no longer, and are told anew
+                    file.close()
+                    file, line, number = (path / EVENTS).open("rb"), b"", 0
                 continue
+            digest = hashlib.sha256(line).digest()
             number += 1
-            event = _event_of(line, path / EVENTS, number)
-            line = ""
-            if event is not None:
-                yield event
-            if isinstance(event, RunEnded):
-                return
+            if told[number - 1 : number] != [digest]:
+                told[number - 1 :] = [digest]
+                event = _event_of(line.decode(), path / EVENTS, number)
+                if event is not None:
+                    yield event
+                if isinstance(event, RunEnded):
+                    return
+            line = b""
+    finally:
+        file.close()
 
 
 def _event_of(line: str, file: Path, number: int) -> Event | None:

@@ -18,6 +18,7 @@ from fedlaw_flwr.events.types import (
     ReplyRejected,
     RoundEnded,
     RunEnded,
+    RunResumed,
     RunStarted,
     current_settings,
 )
@@ -71,6 +72,9 @@ class Run:
         events = tuple(events)
         started = next((event for event in events if isinstance(event, RunStarted)), None)
         settings, attackers = (started.settings, started.attackers) if started else ({}, {})
+        for event in events:
+            if isinstance(event, RunResumed) and event.changed:
+                settings = {**settings, **event.changed}
         return cls(name, events, settings, attackers)
 
     # -- the events by kind ------------------------------------------------------------------------------------

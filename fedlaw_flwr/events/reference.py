@@ -18,7 +18,7 @@ _PAGE = f"""\
 
 A run writes down what happens in a folder of its own. The setting `run-dir` names the folder. Without it, a new folder
 under `runs/` is named by time, task, strategy and attack. A run never overwrites another: it ends with an error if the
-folder already holds a run.
+folder already holds a run, unless it [resumes](../how-to/recover.md) that run.
 
 ## Files of a run folder
 
@@ -27,6 +27,8 @@ folder already holds a run.
 | `{SETTINGS}` | every setting of the run, by its name | before anything else |
 | `{EVENTS}` | the events, one JSON object a line | line by line, as they happen |
 | `{MODEL}` | the final model: each array by its name in the model | at the end; not by a run that failed |
+| `checkpoints/` | what the run is resumed from, if its server ends before it does | after every round |
+| `launch.json` | with which engine `fedlaw run` computes the run | before anything else, by `fedlaw run` only |
 | `report.html` | the report: who was excluded, when, why, at what cost | at the end, and by `fedlaw report` |
 | `comparison.html` | the same, with other runs beside this one | by `fedlaw compare` |
 | `flower.log` | the log of Flower's processes | by the engine `ray` only |
@@ -36,6 +38,7 @@ folder already holds a run.
 - Each line of `{EVENTS}` is one JSON object in UTF-8. Its `kind` says which event it is.
 - Names have hyphens. A value that is not known, or that does not exist for this run, is left out.
 - A line is complete once its line break is written. While a run goes on, leave out the text after the last line break.
+- A run that is resumed writes the file anew, without the lines after its checkpoint: the event `resumed` has those.
 - Numbers are written in full. Losses, norms and metrics may be `NaN` or `Infinity`, which Python's `json` reads.
 - Silos are named as the operator registered them; in a simulation they are `silo 0`, `silo 1` and so on. A silo
   without a name so far is `node` and its node id.

@@ -272,6 +272,43 @@ class EvaluatedBySilos(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """The server had ended before the run did, and the run goes on from a checkpoint.
+
+    Events written after that checkpoint do not stand: they are in `abandoned`, and no longer lines of the file.
+
+    Attributes:
+        round: The first round that is run now.
+        checkpoint: The round whose checkpoint was taken, 0 the one before the first round; None: there was none yet,
+            and the run begins anew.
+        abandoned_round: The last round the server had begun; the rounds from `round` to this one are run again, and
+            silos count what they are asked again; None: it had begun none.
+        abandoned: The lines of events that no longer stand, as they were written.
+        refused: The checkpoints that could not be used, newer than the one taken, and why, a sentence each.
+        changed: The settings that were changed on purpose, by name, with their new values.
+    """
+
+    kind = "resumed"
+    round: int
+    checkpoint: int | None = None
+    abandoned_round: int | None = None
+    abandoned: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        last = self.abandoned_round
+        again = "" if last is None else f" again, since the server ended in round {last}"
+        begins = f"the run goes on with round {self.round}{again}"
+        if self.checkpoint is None:
+            begins = "the server ended before its first checkpoint, and the run begins anew"
+        changed = f"; changed: {', '.join(f'{name}={value}' for name, value in self.changed.items())}"
+        return begins + changed * bool(self.changed) + "".join(f"; not used: {why}" for why in self.refused)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
     """How the run ended; always the last event of a run that was not killed.
 
@@ -298,6 +335,7 @@ KINDS: dict[str, type[Event]] = {
         RoundEnded,
         Evaluated,
         EvaluatedBySilos,
+        RunResumed,
         RunEnded,
     )
 }

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from fedlaw_flwr.core.blocks import Vector
 from fedlaw_flwr.core.scores import finite, score
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Evidence, Learner, Pieces, Score
 from fedlaw_flwr.learners.options import WeightOptions
@@ -20,6 +21,12 @@ class FallingScore(Score):
         self._weight_rounds += 1
         beta = self.beta / self._weight_rounds**self.power
         return finite(score(evidence.weights, evidence.alignment, evidence.losses, evidence.alpha, beta))
+
+    def state(self) -> State:
+        return State({"weight_rounds": self._weight_rounds})
+
+    def restore(self, state: State) -> None:
+        self._weight_rounds = int(state.values["weight_rounds"])
 
 
 def build(options: WeightOptions) -> Pieces:

@@ -13,6 +13,7 @@ from fedlaw_flwr.core.losses import raise_low_losses
 from fedlaw_flwr.core.projection import project
 from fedlaw_flwr.core.scores import finite, score
 from fedlaw_flwr.core.standing import Standing
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners.interface import Clip, Evidence, Learner, LossFilter, Mask, Pieces, Rows, Score
 from fedlaw_flwr.learners.options import WeightOptions
 
@@ -49,6 +50,12 @@ class DecayedScore(GradientScore):
 
     def forget(self) -> None:
         self._history.forget()
+
+    def state(self) -> State:
+        return self._history.state()
+
+    def restore(self, state: State) -> None:
+        self._history.restore(state)
 
 
 def clip_rule(clip: str | float) -> Clip:

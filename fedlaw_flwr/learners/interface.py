@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.core.standing import Standing
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners.options import WeightOptions
 
 Mask = NDArray[np.bool_]
@@ -66,6 +67,13 @@ class Score:
     def forget(self) -> None:
         """Called where weights are learned anew, from equal ones."""
 
+    def state(self) -> State:
+        """What a history is, for a run that is resumed (`core.state`); nothing where none is kept."""
+        return State()
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` said."""
+
 
 @dataclass(frozen=True)
 class PeerEvidence:
@@ -120,6 +128,14 @@ class Judge:
 
     def forget(self) -> None:
         """Called where weights are learned anew."""
+
+    def state(self) -> State:
+        """What earlier rounds said, for a run that is resumed (`core.state`)."""
+        raise TypeError(f"{type(self).__name__} must define state() and restore(state)")
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` said."""
+        raise TypeError(f"{type(self).__name__} must define state() and restore(state)")
 
 
 Clip = Callable[[Vector, int, float, Mask], float | None]

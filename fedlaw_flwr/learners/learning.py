@@ -13,6 +13,7 @@ from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.simplex import Simplex, default_cap
+from fedlaw_flwr.core.state import State, Stateful, gathered, restore_all
 from fedlaw_flwr.core.step import step_like
 from fedlaw_flwr.core.support import agreement, cosines, support
 from fedlaw_flwr.learners import load_learner
@@ -257,6 +258,27 @@ class WeightLearning:
         w = np.zeros(len(first.silos))
         w[scored] = learned
         return _step(w, account)
+
+    def state(self) -> State:
+        """What was learned so far: alpha, how many silos there are, and what every piece keeps."""
+        found = gathered(self._parts())
+        return State({**found.values, "alpha": self.alpha, "n": self.simplex.n}, found.arrays)
+
+    def restore(self, state: State) -> None:
+        """Goes on from what `state` said.
+
+        Raises:
+            InputError: If the state is of another way to learn weights.
+        """
+        values = dict(state.values)
+        alpha, n = values.pop("alpha"), int(values.pop("n"))
+        restore_all(self._parts(), State(values, state.arrays))
+        self.alpha = None if alpha is None else float(alpha)
+        self.simplex = Simplex.for_federation(n, self._max_byzantine, self._options.s, self._options.t)
+
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"standing": self.pieces.standing, "score": self.pieces.score}
+        return parts if self.pieces.judge is None else {**parts, "judge": self.pieces.judge}
 
     def _judged(
         self,

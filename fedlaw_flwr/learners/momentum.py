@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from fedlaw_flwr.core.blocks import Vector
 from fedlaw_flwr.core.scores import finite
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Evidence, Learner, Pieces
 from fedlaw_flwr.learners.options import WeightOptions
@@ -25,6 +28,13 @@ class AveragedScore(fedlaw.GradientScore):
             h = SHARE * self._average + (1 - SHARE) * h
         self._average = h
         return finite(h)
+
+    def state(self) -> State:
+        return State(arrays={} if self._average is None else {"average": self._average.copy()})
+
+    def restore(self, state: State) -> None:
+        average = state.arrays.get("average")
+        self._average = None if average is None else np.array(average, np.float64)
 
 
 def build(options: WeightOptions) -> Pieces:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
+from fedlaw_flwr.core.state import State, gathered, restore_all
 from fedlaw_flwr.core.support import PairMeans, SiloMeans, contrast, rank_support, relative_support
 from fedlaw_flwr.core.vouching import vouching_sets
 from fedlaw_flwr.learners import fedlaw
@@ -96,8 +97,25 @@ class PeerReview(Judge):
 
     def forget(self) -> None:
         """Forgets all rounds."""
-        for means in (self._voices, self._relative, self._root, self._low_loss, self._excess):
+        for means in self._parts().values():
             means.forget()
+
+    def state(self) -> State:
+        """The sums over the weight rounds so far."""
+        return gathered(self._parts())
+
+    def restore(self, state: State) -> None:
+        """Goes on from these sums."""
+        restore_all(self._parts(), state)
+
+    def _parts(self) -> dict[str, PairMeans | SiloMeans]:
+        return {
+            "voices": self._voices,
+            "relative": self._relative,
+            "root": self._root,
+            "low-loss": self._low_loss,
+            "excess": self._excess,
+        }
 
     def _add(self, evidence: PeerEvidence) -> None:
         """Takes in what this round says."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fedlaw_flwr.core.blocks import Vector
 from fedlaw_flwr.core.standing import Standing
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Learner, Pieces
 from fedlaw_flwr.learners.options import WeightOptions
@@ -27,6 +28,16 @@ class StableStanding(Standing):
         super().learn(silos, w, round_number)
         carriers = frozenset(silo for silo, weight in zip(silos, w, strict=True) if weight > 0)
         self.supports = (*self.supports, carriers)
+
+    def state(self) -> State:
+        """See `core.state`."""
+        supports = [sorted(carriers, key=str) for carriers in self.supports]
+        return State({**super().state().values, "supports": supports})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        super().restore(state)
+        self.supports = tuple(frozenset(carriers) for carriers in state.values["supports"])
 
 
 def build(options: WeightOptions) -> Pieces:

@@ -13,7 +13,7 @@ from typing import Any
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.events.folder import EVENTS
 from fedlaw_flwr.events.record import EXCLUDED_AT, OWN_TASK, Run, by_number
-from fedlaw_flwr.events.types import EvaluatedBySilos, NoReply, ReplyRejected, RoundEnded, Warned
+from fedlaw_flwr.events.types import EvaluatedBySilos, NoReply, ReplyRejected, RoundEnded, RunResumed, Warned
 from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.reporting.chart_data import chart_data, short
 from fedlaw_flwr.reporting.costs import cost_story, costs, one_exchange
@@ -87,7 +87,11 @@ def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
         run_id=run.name,
         alarm=alarm(run),
         story=story(run),
-        warnings=[event.reason for event in run.events if isinstance(event, Warned)],
+        warnings=[
+            event.reason if isinstance(event, Warned) else event.sentence
+            for event in run.events
+            if isinstance(event, Warned | RunResumed)
+        ],
         tiles=tiles(run),
         groups=groups(rows),
         measured=run.measured,

@@ -18,6 +18,7 @@ from fedlaw_flwr.events.types import (
     ReplyRejected,
     RoundEnded,
     RunEnded,
+    RunResumed,
     RunStarted,
     TaskNotStated,
     Warned,
@@ -60,6 +61,8 @@ class LiveRun:
                 self._known = knows_honest(event.settings)
             case Warned():
                 self._say(f"[yellow]{escape(event.reason)}")
+            case RunResumed():
+                self._say(f"[yellow]{escape(event.sentence)}")
             case ReplyRejected():
                 self._say(f"  round {event.round}: reply of {escape(event.silo)} rejected: {escape(event.reason)}")
             case NoReply():

@@ -8,6 +8,7 @@ import numpy as np
 from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.seeding import generator
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.rules.bucketing import bucket_mixing
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rows, Rule, RuleSettings
 from fedlaw_flwr.rules.matrix import Mask, check_matrix, mix
@@ -31,8 +32,7 @@ class Aggregator:
 
     Attributes:
         scale: As in the arguments; may be set anew when alpha changes.
-        center: (d,), the one thing carried from round to round: CClip's last result, in units of g; None before it. A
-            checkpoint stores it and sets it back.
+        center: (d,), the one thing carried from round to round: CClip's last result, in units of g; None before it.
     """
 
     def __init__(self, name: str, settings: RuleSettings, scale: float = 1.0) -> None:
@@ -76,6 +76,15 @@ class Aggregator:
         if self._rule.remembers:
             self.center = result.update.astype(np.float64) / self.scale
         return result if mixing is None else _back_to_rows(result, mixing)
+
+    def state(self) -> State:
+        """See `core.state`."""
+        return State(arrays={} if self.center is None else {"center": self.center.copy()})
+
+    def restore(self, state: State) -> None:
+        """See `core.state`."""
+        center = state.arrays.get("center")
+        self.center = None if center is None else np.array(center, np.float64)
 
 
 def check(name: str, n: int, settings: RuleSettings) -> None:

@@ -18,7 +18,7 @@ import httpx
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.core.extras import what_to_install
-from fedlaw_flwr.events.folder import EVENTS, RunFailed, read_events
+from fedlaw_flwr.events.folder import EVENTS, RunFailed, inode_of, read_events
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Event, OnEvent, RunEnded, Warned
 from fedlaw_flwr.protocol.text import last_sentence
@@ -68,11 +68,12 @@ def simulate(settings: Settings, folder: Path, on_event: OnEvent, cpus_per_silo:
     if cluster := other_cluster(os.environ):
         on_event(Warned(reason=f"RAY_ADDRESS={cluster} is not used: this run starts a Ray of its own on this machine"))
     settings = replace(settings, run_dir=str(folder))
+    before = inode_of(folder) if settings.resume else 0
     with superlink(folder) as flwr:
         app = write_app(flwr.home / "simulation-app", settings)  # a name with a hyphen, so that nothing imports it
         federation = f"num-supernodes={settings.num_silos} client-resources-num-cpus={cpus_per_silo}"
         process = flwr.start(["run", str(app), "local-fedlaw", "--stream", "--federation-config", federation])
-        for event in _follow(folder, process, longest_silence(settings)):
+        for event in _follow(folder, process, longest_silence(settings), before):
             on_event(event)
         flwr.judge(folder)
 
@@ -242,8 +243,14 @@ def _has_room_for_ray() -> bool:
     return len(os.fsencode(place)) + _SESSION <= LONGEST_SOCKET
 
 
-def _follow(folder: Path, process: "subprocess.Popen[bytes]", longest: float) -> Iterator[Event]:
+def _follow(folder: Path, process: "subprocess.Popen[bytes]", longest: float, before: int = 0) -> Iterator[Event]:
     """The folder's events as they are written, until the process has ended and all are read.
+
+    Args:
+        folder: The run folder.
+        process: What runs it.
+        longest: Seconds after which a run that tells of nothing is given up.
+        before: The file of its events before it was resumed, which is not read. Default: there was none.
 
     Raises:
         RunFailed: If no event comes for `longest` seconds, with the last sentence of Flower's log.
@@ -252,7 +259,7 @@ def _follow(folder: Path, process: "subprocess.Popen[bytes]", longest: float) ->
     last = time.monotonic()
     while True:
         over = process.poll() is not None
-        if (folder / EVENTS).exists():
+        if inode_of(folder) not in (0, before):
             events = list(read_events(folder))
             if events[seen:]:
                 last = time.monotonic()

@@ -7,11 +7,10 @@ from pathlib import Path
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedlaw_flwr.apps.experiment import run_experiment
+from fedlaw_flwr.apps.experiment import opened, run_experiment
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.engines.batched import BatchedGrid, Silos
 from fedlaw_flwr.engines.in_process import InProcessGrid
-from fedlaw_flwr.events.folder import RunFolder
 from fedlaw_flwr.events.types import OnEvent
 
 
@@ -49,5 +48,6 @@ def run_batched(
 
 
 def _run(grid: Grid, settings: Settings, on_event: OnEvent | None) -> None:
-    with RunFolder.create(settings, on_event) as opened:
-        run_experiment(grid, settings, opened)
+    run = opened(settings, on_event)
+    with run.folder:
+        run_experiment(grid, settings, run)

@@ -1,9 +1,8 @@
 """The account of a run in anybody's app: a run folder with events, settings, model and report, and the verdict."""
 
 import html
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -13,10 +12,13 @@ from typing import Any
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Result
 
-from fedlaw_flwr.core.errors import AlreadyThere
+from fedlaw_flwr.checkpoints.resuming import holds_checkpoints, reopen
+from fedlaw_flwr.checkpoints.signing import ServerKey
+from fedlaw_flwr.checkpoints.store import Checkpoints
+from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.core.extras import what_to_install
 from fedlaw_flwr.core.setting import settings_of
-from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFolder
+from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFolder, read_events, write_settings
 from fedlaw_flwr.events.record import OWN_TASK, Run
 from fedlaw_flwr.events.types import Event, ReplyRejected, RunStarted
 
@@ -172,8 +174,15 @@ class _OwnApp:
 class Account:
     """Keeps the events of a run and, where it has a folder, writes it."""
 
-    def __init__(self, folder: RunFolder | None = None, settings: Mapping[str, Any] | None = None) -> None:
-        self.events: list[Event] = []
+    def __init__(
+        self,
+        folder: RunFolder | None = None,
+        settings: Mapping[str, Any] | None = None,
+        store: Checkpoints | None = None,
+        earlier: Iterable[Event] = (),
+    ) -> None:
+        self.events: list[Event] = list(earlier)
+        self.store = store
         self._settings = dict(settings or {})
         self._folder = folder
 
@@ -186,8 +195,7 @@ class Account:
         """Writes the settings, now that it is known how many silos there are."""
         self._settings["num-silos"] = n
         if self._folder is not None:
-            text = json.dumps(self._settings, indent=2) + "\n"
-            (self._folder.path / SETTINGS).write_text(text, encoding="utf-8")
+            write_settings(self._folder.path, self._settings)
         self.write(RunStarted(settings=self._settings))
 
     def write(self, event: Event) -> None:
@@ -222,28 +230,66 @@ class Account:
 
 
 @contextmanager
-def account_of(strategy: Any, run_dir: str | Path | None, num_rounds: int, timeout: float) -> Iterator[Account]:
+def account_of(
+    strategy: Any, told: Mapping[str, Any], train_config: Mapping[str, Any], resume: bool, resume_changed: bool
+) -> Iterator[Account]:
     """The account of a run by this strategy; notes in its folder how the run ended, whatever ended it.
 
     Args:
-        strategy: The strategy, whose settings are written down.
-        run_dir: The run folder; None: events are kept, and nothing is written.
-        num_rounds: How many rounds the run is to have.
-        timeout: How long an exchange waits.
+        strategy: The strategy, whose settings are written down; `run_dir` and `checkpoint` say where.
+        told: What `start` was told, by name.
+        train_config: What goes to the silos; a resumed run's must be the same.
+        resume: Whether a run that is in the folder is gone on with.
+        resume_changed: Whether settings that differ from that run's are meant to.
 
     Raises:
-        FileExistsError: If the folder already holds a run: nothing is overwritten.
+        FileExistsError: If the folder already holds a run, and it is not to be resumed: nothing is overwritten.
+        InputError: If the run cannot be resumed.
     """
     known = settings_of(type(strategy))
     settings: dict[str, Any] = {one.wire_name: getattr(strategy, name) for name, one in known.items()}
     name = getattr(strategy, "rule", "fedlaw")
-    settings |= {"strategy": name, "task": OWN_TASK, "num-rounds": num_rounds, "timeout": timeout}
-    if run_dir is None or not str(run_dir):
+    settings |= {"strategy": name, "task": OWN_TASK, **told}
+    store = strategy.checkpoint
+    if isinstance(store, Checkpoints):  # whoever made it writes the run folder
+        yield Account(settings=settings, store=store, earlier=_earlier(store))
+        return
+    place = _place(strategy.run_dir, store, resume)
+    if place is None:
         yield Account(settings=settings)
         return
-    if (Path(run_dir).expanduser() / EVENTS).exists():
-        raise AlreadyThere(f"run_dir={str(run_dir)!r} already holds a run; name another folder or remove it")
-    with RunFolder.create(_OwnApp(str(run_dir), name, settings)) as folder:
-        account = Account(folder, settings)
+    keep = strategy.keep_checkpoints if store else 0
+    key = ServerKey.from_environment() if keep else None
+    compared = {**settings, "train-config": {name: str(value) for name, value in sorted(train_config.items())}}
+    if not strategy.num_silos:  # as many as there were, which the checkpoint knows
+        del compared["num-silos"]
+    if resume and (place / SETTINGS).exists():
+        folder, kept = reopen(place, compared, keep, key, resume_changed)
+    else:
+        if (place / EVENTS).exists():
+            more = "; resume=True goes on with it" if holds_checkpoints(place) else ""
+            named = "checkpoint" if store else "run_dir"
+            raise AlreadyThere(f"{named}={str(place)!r} already holds a run; name another folder or remove it{more}")
+        folder = RunFolder.create(_OwnApp(str(place), name, settings))
+        kept = Checkpoints(folder, compared, keep, key)
+    with folder:
+        account = Account(folder, settings, kept if keep else None, _earlier(kept))
         yield account
     account.conclude()
+
+
+def _place(run_dir: str | Path | None, checkpoint: str | Path | None, resume: bool) -> Path | None:
+    """The run folder, which both may name; None where neither does."""
+    named = [Path(one).expanduser() for one in (run_dir, checkpoint) if one is not None and str(one)]
+    if len({path.resolve() for path in named}) > 1:
+        raise InputError(
+            f"run_dir={str(run_dir)!r} and checkpoint={str(checkpoint)!r}: a run has one folder; name it once"
+        )
+    if resume and not checkpoint:
+        raise InputError("resume=True: checkpoint must name the folder of the run that is gone on with")
+    return named[0] if named else None
+
+
+def _earlier(store: Checkpoints) -> list[Event]:
+    """The events of a run before it was resumed, and the one that says that it was."""
+    return list(read_events(store.folder.path)) if store.resumed else []

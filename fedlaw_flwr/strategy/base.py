@@ -15,9 +15,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
+from fedlaw_flwr.checkpoints.resuming import differences
+from fedlaw_flwr.checkpoints.store import Checkpoint, Checkpoints
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
+from fedlaw_flwr.core.state import Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.types import (
     Evaluated,
@@ -44,6 +47,7 @@ from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, accou
 from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
 from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
+from fedlaw_flwr.strategy.progress import Progress
 from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
@@ -108,10 +112,11 @@ class MatrixStrategy(ServerOptions, Strategy):
     train_metrics_aggr_fn: AggregateMetrics | None = None
     evaluate_metrics_aggr_fn: AggregateMetrics | None = None
     run_dir: str | Path | None = None
+    checkpoint: str | Path | Checkpoints | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
-    _task_asked: set[int] = field(default_factory=set, init=False)
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
+    _progress: Progress = field(init=False)
     _step: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +133,9 @@ class MatrixStrategy(ServerOptions, Strategy):
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        *,
+        resume: bool = False,
+        resume_changed: bool = False,
     ) -> Result:
         """Runs the rounds over the grid and returns Flower's Result, as Flower's own strategies do.
 
@@ -143,14 +151,21 @@ class MatrixStrategy(ServerOptions, Strategy):
             evaluate_config: What goes to the silos that measure the model. Default: None.
             evaluate_fn: Called as evaluate_fn(round, arrays) before the first round, as round 0, and after each round.
                 Default: None.
+            resume: Goes on from the newest usable checkpoint in the folder that `checkpoint` names, with what the run
+                was started with; begins the run where there is none yet. Default: no, and a folder that holds a run is
+                left alone.
+            resume_changed: With resume: whether settings that differ from the run's are meant to. Default: no.
 
         Raises:
-            ValueError: For settings that cannot hold, and where several metrics may be the loss.
+            ValueError: For settings that cannot hold, and where several metrics may be the loss; with resume, where
+                settings differ or no checkpoint can be used.
+            FileExistsError: If the folder already holds a run, and it is not to be resumed.
             RunFailed: If no round moved the model, or if in the first round all silos but b were set aside for one
                 reason; the text has the reason and what to do about it.
             TimeoutError: If the silos needed do not come online.
         """
-        with account_of(self, self.run_dir, num_rounds, timeout) as self._account:
+        told = {"num-rounds": num_rounds, "timeout": timeout}
+        with account_of(self, told, dict(train_config or {}), resume, resume_changed) as self._account:
             return self._run(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config or ConfigRecord(), evaluate_fn
             )
@@ -191,48 +206,88 @@ class MatrixStrategy(ServerOptions, Strategy):
         evaluate_config: ConfigRecord,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
     ) -> Result:
+        store = self._account.store
+        resumed = store.resumed if store else None
         train_config = self._train_config(train_config)
         layout = Layout.of(initial_arrays, self.buffers)
-        self._look_at(layout, initial_arrays)
-        model = layout.split(initial_arrays)
+        self._look_at(layout, initial_arrays, aloud=resumed is None)
         self.roster = Roster()
+        result = RunResult(arrays=initial_arrays)
+        self._progress = progress = Progress(0, layout.split(initial_arrays), result, self._step)
+        if resumed is not None:
+            restore_all(MatrixStrategy._parts(self), resumed.state.split(*MatrixStrategy._parts(self))[0])
         settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
         silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
-        self._task_asked = set()
-        n = max(self.num_silos, len(silos))
-        self._begin(n, layout)
-        most = byzantine_count(self.max_byzantine, n)
+        progress.n = progress.n or max(self.num_silos, len(silos))
+        self._begin(progress.n, layout)
+        most = byzantine_count(self.max_byzantine, progress.n)
         self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
-        self._account.begin(n)
         self.summary()
-        result = RunResult(arrays=initial_arrays)
-        self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
-        moved, last = False, ""
-        for server_round in range(1, num_rounds + 1):
+        if resumed is None:
+            self._account.begin(progress.n)
+            self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
+            self._keep(0)
+        else:
+            self._go_on(resumed)
+            result.arrays = progress.model.arrays()
+        first = 1 if resumed is None else resumed.round + 1
+        for server_round in range(first, num_rounds + 1):
+            if progress.stopped:
+                break
+            if store is not None:
+                store.begin(server_round)
             self._check_tasks(grid, server_round, timeout)
             started = time.monotonic()
             config = self._configured(train_config, server_round)
             exchanges = RoundExchanges(self._channel(grid, config, timeout), server_round)
-            following, account = self._round(exchanges, model)
-            model = following or model
-            result.arrays = model.arrays()
+            following, account = self._round(exchanges, progress.model)
+            progress.model = following or progress.model
+            result.arrays = progress.model.arrays()
             ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
-            moved, last = moved or following is not None, ended.reason or ""
-            if not moved and (shared := shared_reason(exchanges.outcomes[0], most)):
+            progress.moved, progress.last = progress.moved or following is not None, ended.reason or ""
+            if not progress.moved and (shared := shared_reason(exchanges.outcomes[0], most)):
                 reason, count, asked = shared
-                last = f"{count} of {asked} silos are set aside for one reason: {reason}{mend(reason, self.loss_key)}"
+                mended = f"{reason}{mend(reason, self.loss_key)}"
+                progress.last = f"{count} of {asked} silos are set aside for one reason: {mended}"
                 if server_round == 1:
-                    raise RunFailed(f"round 1 did not move the model: {last}")
+                    raise RunFailed(f"round 1 did not move the model: {progress.last}")
             self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
             self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
             if stopped := self._call_back(ended, result):
                 _log.info("The run ends after round %s: %s", server_round, stopped)
-                break
-        if num_rounds > 0 and not moved:
-            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {last}")
+                progress.stopped = stopped
+            self._keep(server_round)
+        if num_rounds > 0 and not progress.moved:
+            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {progress.last}")
         self._account.save(result.arrays)
         result.verdict = self.verdict()
         return result
+
+    def _parts(self) -> dict[str, Stateful]:
+        """The parts of the server that live on from round to round, by name: what a checkpoint has."""
+        return {"progress": self._progress, "roster": self.roster}
+
+    def _keep(self, server_round: int) -> None:
+        """Writes the checkpoint of a round that is over."""
+        if self._account.store is not None:
+            self._progress.step, self._progress.loss_key = self._step, self._finder.key if self._finder else None
+            self._account.store.save(server_round, gathered(self._parts()))
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        """Knows again the rest of what the server knew when it wrote this checkpoint."""
+        shared = MatrixStrategy._parts(self)  # known already: the rest was made for as many silos as there were
+        restore_all(
+            {name: part for name, part in self._parts().items() if name not in shared},
+            checkpoint.state.split(*shared)[1],
+        )
+        if self._finder is not None:
+            self._finder.key = self._progress.loss_key
+        step = self._progress.step if self._step is None else self._step  # what train_config says now comes first
+        if step is not None:
+            self._rescale(step)
+        assert self._account.store is not None
+        if "num-rounds" in differences(checkpoint.settings, self._account.store.settings):
+            self._progress.stopped = None
 
     def _call_back(self, ended: RoundEnded, result: Result) -> str | None:
         """Calls `on_round_end`; returns why the run is to end, where one of them says so."""
@@ -344,7 +399,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             "change what silos are sent from round to round, such as lr"
         )
 
-    def _look_at(self, layout: Layout, arrays: ArrayRecord) -> None:
+    def _look_at(self, layout: Layout, arrays: ArrayRecord, aloud: bool) -> None:
         """Says what will be done with this model before anything is sent. Raises ValueError for one that is wrong."""
         unlearned = list(not_learned(layout, arrays))
         for finding in findings_of(layout, arrays):
@@ -353,7 +408,8 @@ class MatrixStrategy(ServerOptions, Strategy):
             if finding.what not in unlearned:
                 _log.info("The model: %s", finding.what)
         for sentence in unlearned:
-            self._say(Warned(reason=f"The model: {sentence}"))
+            if aloud:  # a resumed run has said so
+                self._say(Warned(reason=f"The model: {sentence}"))
             _log.warning("The model: %s", sentence)
 
     # -- who takes part -------------------------------------------------------------------------------------------
@@ -366,7 +422,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         if self.check_task is None:
             return
         silos = retried(lambda: self.roster.refresh(grid), timeout)
-        asks = [Ask(silo) for silo in silos if silo.node_id not in self._task_asked]
+        asks = [Ask(silo) for silo in silos if not self.roster.was_asked(silo)]
         if not asks:
             return
         said: dict[Silo, Mapping[str, str] | None] = {}
@@ -379,7 +435,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         config = {"server-round": server_round, "exchange": 0}
         run_exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
         for silo in (ask.silo for ask in asks):
-            self._task_asked.add(silo.node_id)
+            self.roster.note_asked(silo)
             for alarm in alarms.get(silo, ()):
                 self._say(Warned(reason=f"{silo.name}: {alarm}"))
                 _log.warning("%s: %s", silo, alarm)

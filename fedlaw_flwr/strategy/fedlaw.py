@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.setting import documented
+from fedlaw_flwr.core.state import Stateful
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions, check_together
@@ -50,7 +51,9 @@ class FedLAW(MatrixStrategy, WeightOptions):
             alpha of that round.
         train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
         evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
-        run_dir: A folder for events, settings, model and report of the run; None: nothing is written.
+        run_dir: A folder for events, settings, model and report of the run; None: none is written.
+        checkpoint: The same folder, with a checkpoint after every round, from which `start(..., resume=True)` goes on
+            after the server ended, however it ended. None: no checkpoints.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.
@@ -82,6 +85,9 @@ class FedLAW(MatrixStrategy, WeightOptions):
         )
         if advice := on_variant(self.variant, x.n, x.b):
             _log.info("To consider: %s", advice)
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {**super()._parts(), "weights": self.learning}
 
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         reviewed = self.learning.asks_for_reviews(exchanges.server_round)
@@ -121,7 +127,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
     def _updates(self, replies: Replies, reviews: Reviews | None) -> Updates:
         """Exchange 1 as the weight learner sees it."""
         return Updates(
-            silos=[silo.node_id for silo in replies.silos],
+            silos=[self.roster.key(silo) for silo in replies.silos],
             updates=replies.updates,
             losses=replies.losses,
             norms=replies.norms,

@@ -46,3 +46,10 @@ class ServerOptions:
         unit="seconds",
         formerly="wait",
     )
+    keep_checkpoints: int = setting(
+        3,
+        "how many checkpoints of a run are kept, the newest ones; one is written after every round, for a run that is "
+        "resumed; 0: none is written",
+        least=0,
+        unit="checkpoints",
+    )

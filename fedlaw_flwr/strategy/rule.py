@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.setting import documented
 from fedlaw_flwr.core.simplex import byzantine_count
+from fedlaw_flwr.core.state import Part, State, Stateful
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.protocol.round import Channel, RoundExchanges
 from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings, check
@@ -39,6 +40,7 @@ class RuleStrategy(MatrixStrategy):
         train_metrics_aggr_fn: As in `FedLAW`.
         evaluate_metrics_aggr_fn: As in `FedLAW`.
         run_dir: As in `FedLAW`.
+        checkpoint: As in `FedLAW`.
 
     Raises:
         ValueError: If there is no such rule, or a value is not allowed.
@@ -68,6 +70,17 @@ class RuleStrategy(MatrixStrategy):
         self.rule_settings = replace(self.rule_settings, f=byzantine_count(self.max_byzantine, n))
         check(self.rule, n, self.rule_settings)
         self.aggregate = Aggregator(self.rule, self.rule_settings, scale=self._alpha)
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {**super()._parts(), "rule": self.aggregate, "silos": Part(self._count, self._recount)}
+
+    def _count(self) -> State:
+        return State({"n": self.n})
+
+    def _recount(self, state: State) -> None:
+        self.n = int(state.values["n"])
+        f = byzantine_count(self.max_byzantine, self.n)
+        self.rule_settings = self.aggregate.settings = replace(self.rule_settings, f=f)
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         return replace(super()._channel(grid, config, timeout), sizes=self.rule_settings.size_cap > 0)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ def _row(planned: PlannedRun, place: Place, folder: Path, pipe: Connection) -> d
 
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    settings = planned.settings(place.where)
+    # A grid does again what was not done; checkpoints would make each of its many short rounds wait for the disk.
+    settings = replace(planned.settings(place.where), keep_checkpoints=0)
     failed = ""
 
     def note(event: Event) -> None:

@@ -21,6 +21,7 @@ from fedlaw_flwr.events.types import (
     ReplyRejected,
     RoundEnded,
     RunEnded,
+    RunResumed,
     RunStarted,
     TaskNotStated,
     Warned,
@@ -71,6 +72,14 @@ WHOLE = [
     ),
     Evaluated(round=3, metrics={"accuracy": 0.5, "validation-accuracy": 0.4}),
     EvaluatedBySilos(round=3, metrics={"auc": 0.9}, by_silo={"auc": {"silo 0": 0.8, "silo 1": 1.0}}),
+    RunResumed(
+        round=3,
+        checkpoint=2,
+        abandoned_round=3,
+        abandoned=('{"kind": "warning", "rea',),
+        refused=("round-000003.json: it is torn",),
+        changed={"num-rounds": 9},
+    ),
     RunEnded(status="failed", reason="ValueError: no data"),
 ]
 """One event of each kind, with every value it can have; a round's reason and its weights never stand together."""
@@ -172,7 +181,7 @@ def test_a_line_of_version_1_says_what_it_said(line, event):
 
 
 def test_a_line_of_version_1_of_every_kind_is_tried():
-    since = {NoReview}
+    since = {NoReview, RunResumed}
     assert {type(event) for _, event in OF_VERSION_1} == set(KINDS.values()) - since
 
 

@@ -1,12 +1,14 @@
 """Who takes part: an order that does not hang on who answers first, names people know, claims that buy nothing."""
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedGrid, stopped_clock
 
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.protocol.roster import Roster, Silo
 
 
@@ -158,3 +160,78 @@ def test_one_silo_that_comes_and_goes_cannot_put_off_the_start_for_ever():
 def test_a_second_node_of_one_name_does_not_count_as_a_second_silo():
     with stopped_clock(), pytest.raises(TimeoutError, match="1 silos are online"):
         Roster().wait(grid_of(["clinic", "clinic"], [2, 3]), at_least=2, timeout=5)
+
+
+class Keyed(ScriptedGrid):
+    """Nodes with registered names and public keys."""
+
+    def __init__(self, names, node_ids, public_keys):
+        super().__init__([lambda received: None] * len(names), names, node_ids=node_ids)
+        self.public_keys = dict(zip(node_ids, public_keys, strict=True))
+
+    def get_nodes(self):
+        nodes = list(super().get_nodes())
+        for node in nodes:
+            node.public_key = self.public_keys[node.node_id]
+        return nodes
+
+
+def restored(roster):
+    other = Roster()
+    other.restore(State(json.loads(json.dumps(dict(roster.state().values)))))
+    return other
+
+
+def test_a_registered_silo_is_known_by_name_and_key_whatever_its_node_id():
+    before, after = Roster(), Roster()
+    [one] = before.refresh(Keyed(["clinic"], [2], [b"key"]))
+    [same] = after.refresh(Keyed(["clinic"], [99], [b"key"]))
+    assert before.key(one) == after.key(same) and before.key(one).startswith("clinic ")
+    roster = Roster()
+    [other] = roster.refresh(Keyed(["clinic"], [2], [b"another key"]))
+    assert roster.key(other) != before.key(one)
+
+
+def test_a_simulated_silo_is_known_by_its_first_claim_and_nobody_takes_that_from_it():
+    roster = Roster()
+    first, second = roster.refresh(nameless(2, 3))
+    assert roster.key(first) == "node 2"
+    roster.claim(2, 7)
+    assert roster.key(first) == "partition 7"
+    roster.claim(3, 7)
+    assert (roster.key(first), roster.key(second)) == ("partition 7", "partition 7 (node 3)")
+
+
+def test_after_a_resumption_a_partition_has_its_key_again_under_any_node_id():
+    roster = Roster()
+    for silo in roster.refresh(nameless(2, 3)):
+        roster.claim(silo.node_id, silo.node_id - 2)
+    again = restored(roster)
+    one, other = again.refresh(nameless(50, 40))
+    again.claim(50, 0)
+    again.claim(40, 1)
+    assert {again.key(one), again.key(other)} == {"partition 0", "partition 1"}
+    assert again.silo(50).name == "silo 0"  # no node of before stands in its way
+
+
+def test_nodes_that_outlive_the_server_keep_their_names_their_claims_and_their_keys():
+    roster = Roster()
+    grid = nameless(2, 3)
+    roster.refresh(grid)
+    roster.claim(3, 0)
+    again = restored(roster)
+    assert [silo.name for silo in again.refresh(grid)] == ["silo 0", "node 2"]
+    assert again.key(again.silo(3)) == "partition 0"
+
+
+def test_who_was_left_out_and_who_was_asked_is_still_so_after_a_resumption():
+    def grid(ids):
+        return Keyed(["a", "b", "c"], ids, [b"1", b"2", b"3"])
+
+    roster = Roster()
+    a, b, _ = roster.refresh(grid([2, 3, 4]))
+    roster.exclude(a)
+    roster.note_asked(b)
+    again = restored(restored(roster))
+    b, c = again.refresh(grid([12, 13, 14]))
+    assert (b.name, c.name) == ("b", "c") and again.was_asked(b) and not again.was_asked(c)

@@ -23,10 +23,12 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """One run, in the run folder `run-<Flower's run id>`."""
+    """One run, in the run folder `run-<Flower's run id>`; with `resume`, in that of the run that it goes on with."""
     from fedlaw_flwr.apps.server import main as run
 
-    context.run_config["run-dir"] = str(Path(os.environ.get(RUNS, "runs")) / f"run-{context.run_id}")
+    # A name of one of the folders there, whatever the message says: Settings takes no path.
+    name = str(context.run_config.get("resume") or "") or f"run-{context.run_id}"
+    context.run_config["run-dir"] = str(Path(os.environ.get(RUNS, "runs")) / name)
     if context.run_config.get("initial-model") and INITIAL_MODEL in os.environ:
         context.run_config["initial-model"] = os.environ[INITIAL_MODEL]
     run(grid, context)

@@ -1,0 +1,127 @@
+"""A federation of real processes whose server dies: what goes on by itself, and what one command takes up again."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from real_federation import events, rounds
+from safetensors.numpy import load_file
+
+from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.folder import FederationFolder
+from fedlaw_flwr.deploy.local import LocalFederation
+from fedlaw_flwr.deploy.preparation import init, render
+from fedlaw_flwr.deploy.unfinished import unfinished
+from fedlaw_flwr.events.folder import EVENTS, MODEL
+from fedlaw_flwr.events.record import Run
+from fedlaw_flwr.events.types import RoundEnded, RunResumed
+
+pytestmark = pytest.mark.slow
+
+PROGRAMS = Path(sys.executable).parent
+
+TEXT = """\
+name: test
+superlink:
+  host: 127.0.0.1
+  port: {port}
+run:
+  task: breast_cancer
+  seed: 0
+  num-rounds: 3
+  weight-rounds: 2
+  max-byzantine: 0
+  local-epochs: 1
+  timeout: 600
+silos:
+  - name: silo-0
+  - name: silo-1
+"""
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """The federation, both silos online; ended, whatever the tests did to it."""
+    place = tmp_path_factory.mktemp("federation")
+    file = place / "federation.yaml"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        file.write_text(TEXT.format(port=listener.getsockname()[1]))
+    federation = Federation.read(file)
+    folder = FederationFolder.beside(file, federation.name)
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    processes = LocalFederation(federation, folder)
+    try:
+        processes.up()
+        yield processes
+    finally:
+        processes.down()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(up) -> Path:
+    return up.run(lambda event: None)
+
+
+def server_apps(up) -> list[psutil.Process]:
+    """The processes in which Flower runs a ServerApp: what the SuperExec has started."""
+    return psutil.Process(up.pid("server-app")).children(recursive=True)
+
+
+def assert_the_same(one: Path, other: Path) -> None:
+    """The same weights and the same model: silos draw their batches from seed, silo and round alone."""
+    assert [event.round for event in rounds(one)] == [1, 2, 3] and Run.read(one).end.status == "completed"
+    assert [event.weight_of for event in rounds(one)] == [event.weight_of for event in rounds(other)]
+    mine, theirs = load_file(one / MODEL), load_file(other / MODEL)
+    assert {key: value.tobytes() for key, value in mine.items()} == {
+        key: value.tobytes() for key, value in theirs.items()
+    }
+
+
+def test_the_process_of_the_serverapp_is_killed_and_the_run_goes_on_without_a_person(up, undisturbed):
+    killed = []
+
+    def kill_after_round_1(event):
+        if isinstance(event, RoundEnded) and not killed:
+            killed.extend(server_apps(up))
+            for process in killed:
+                process.kill()
+
+    folder = up.run(kill_after_round_1)
+    assert killed
+    (resumed,) = events(folder, RunResumed)
+    assert resumed.checkpoint in (0, 1) and resumed.round == resumed.checkpoint + 1
+    assert_the_same(folder, undisturbed)
+
+
+def test_everything_is_killed_as_by_a_power_cut_and_one_command_takes_the_run_up_again(up, undisturbed):
+    before = set(up.runs.iterdir())
+    follower = subprocess.Popen([PROGRAMS / "fedlaw", "deploy", "run", up.folder.file], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(
+            lambda: [run for run in set(up.runs.iterdir()) - before if (run / EVENTS).exists() and rounds(run)], 900
+        )
+        (cut,) = set(up.runs.iterdir()) - before
+    finally:
+        follower.kill()
+        follower.wait()
+    for name in up.names:
+        up.stop(name, signal.SIGKILL)
+    assert unfinished(up.runs) == cut.name
+    up.up()
+    subprocess.run([PROGRAMS / "fedlaw", "deploy", "resume", up.folder.file], check=True, stdout=subprocess.DEVNULL)
+    assert events(cut, RunResumed) and unfinished(up.runs) == ""
+    assert_the_same(cut, undisturbed)
+
+
+def wait_for(what, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.3)
