@@ -67,7 +67,7 @@ def run_experiment(grid: Grid, settings: Settings, folder: RunFolder) -> Result:
     for warning in warnings_of(settings):
         folder.write(Warned(reason=warning))
         _log.warning(warning)
-    strategy = build_strategy(settings, folder.write, **beginning.strategy)
+    strategy = build_strategy(settings, folder.write, ledger_dir=folder.path, **beginning.strategy)
     config: dict[str, Any] = {
         "lr": settings.lr,
         "local-epochs": settings.local_epochs,

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fedlaw_flwr.cli import check as check_command
 from fedlaw_flwr.cli import deploy as commands
+from fedlaw_flwr.cli import ledger as ledger_commands
 from fedlaw_flwr.cli import new as scaffold_command
 from fedlaw_flwr.cli import runs as run_commands
 from fedlaw_flwr.cli import schema as schema_commands
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands.deploy, name="deploy")
+app.add_typer(ledger_commands.ledger, name="ledger")
 app.add_typer(schema_commands.schema, name="schema")
 app.add_typer(scaffold_command.new, name="new")
 for command in (

@@ -1,4 +1,4 @@
-"""A ledger's head: the digest of all its lines so far, signed; and whether the heads of several silos tell one story."""
+"""A ledger's head: the digest of its lines so far, signed; and whether the heads of several silos tell one story."""
 
 import json
 import re
@@ -46,9 +46,7 @@ class Head:
     signature: str
 
     @classmethod
-    def signed(
-        cls, key: ServerKey, run: str, attempt: int, round: int, last: bool, lines: int, digest: str
-    ) -> "Head":
+    def signed(cls, key: ServerKey, run: str, attempt: int, round: int, last: bool, lines: int, digest: str) -> "Head":
         """A head with the signature of this key."""
         told = run, attempt, round, last, lines, digest, key.public
         return cls(*told, key.sign(_content(*told)))

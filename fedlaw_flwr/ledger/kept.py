@@ -1,4 +1,4 @@
-"""A silo's side: the heads it was sent, in files of its own, so that the server's owner cannot write its ledger anew."""
+"""A silo's side: the heads it was sent, in files of its own, so that a ledger written anew at the server shows."""
 
 import logging
 import os

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -85,9 +86,7 @@ def _make(path: Path) -> None:
             file.write(pem)
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(unfinished, path)  # unlike a rename, never in place of another's
-        except FileExistsError:
-            pass
     finally:
         unfinished.unlink()

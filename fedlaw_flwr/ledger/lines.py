@@ -1,10 +1,13 @@
-"""The lines of a ledger: JSON objects, each with the SHA-256 of the line before it; how they are written and chained."""
+"""The lines of a ledger: JSON objects, each with the SHA-256 of the line before it; the digest of a model."""
 
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 LEDGER = "ledger.jsonl"
 """The ledger's file in a run folder."""
@@ -39,6 +42,16 @@ def chained(lines: Sequence[str]) -> Iterator[tuple[str, bool]]:
         follows = line.startswith(f'{_PREVIOUS}{previous}"')
         previous = digest_of(line)
         yield previous, follows
+
+
+def model_digest(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """SHA-256 over a model's arrays in the order of their names: each name, dtype, shape, and bytes in C order."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name}\n{array.dtype.str}\n{array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def _is_unknown(value: Any) -> bool:

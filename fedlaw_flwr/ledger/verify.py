@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ class Written:
     def _head(self, at: int, entry: Mapping[str, Any]) -> Head | None:
         if entry.get("kind") != "head":
             return None
-        told = (entry.get(name) for name in ("attempt", "round", "last", "lines"))
-        return Head(self.run, *told, str(entry.get("previous")), self.key, str(entry.get("signature")))  # type: ignore[arg-type]
+        attempt, round, lines = (_count(entry.get(name)) for name in ("attempt", "round", "lines"))
+        previous, signature = str(entry.get("previous")), str(entry.get("signature"))
+        return Head(self.run, attempt, round, entry.get("last") is True, lines, previous, self.key, signature)
 
 
 def verify(ledger: Written, kept: Sequence[Head] | None = None, ended: bool | None = None) -> list[Finding]:
@@ -127,12 +129,14 @@ def _in_heads(ledger: Written) -> Iterator[Finding]:
     lines = [number for number, entry in enumerate(ledger.entries) if entry.get("kind") == "head"]
     forged = [head for head in heads if not head.is_genuine]
     if forged:
-        yield wrong(f"{len(forged)} of {len(heads)} heads are not signed by the ledger's key, first that of {forged[0]}")
+        yield wrong(
+            f"{len(forged)} of {len(heads)} heads are not signed by the ledger's key, first that of {forged[0]}"
+        )
     misplaced = [head for at, head in zip(lines, heads, strict=True) if head.lines != at]
     if misplaced:
         yield wrong(f"{misplaced[0]}: it stands at another line; lines were added, cut or moved")
-    places = [(head.attempt, head.last, head.round) for head in heads if isinstance(head.round, int)]
-    if any(later <= earlier for earlier, later in zip(places, places[1:], strict=False)):
+    places = [(head.attempt, head.last, head.round) for head in heads]
+    if any(later <= earlier for earlier, later in pairwise(places)):
         yield wrong("its rounds are not in order")
     resumed = sum(entry.get("kind") == "resumed" for entry in ledger.entries)
     if heads[-1].attempt != resumed + 1:
@@ -142,7 +146,7 @@ def _in_heads(ledger: Written) -> Iterator[Finding]:
 
 
 def _at_the_end(ledger: Written, ended: bool | None) -> Iterator[Finding]:
-    after = len(ledger.lines) - (ledger.heads[-1].lines + 1 if ledger.heads and _is_count(ledger.heads[-1]) else 0)
+    after = len(ledger.lines) - (ledger.heads[-1].lines + 1 if ledger.heads else 0)
     if after > 0:
         yield note(f"the last {after} lines are under no head: the round that they belong to was not over")
     if ledger.heads and ledger.heads[-1].last:
@@ -160,8 +164,8 @@ def _with_kept(ledger: Written, kept: Sequence[Head]) -> Iterator[Finding]:
     own = [head for head in kept if head.run == ledger.run]
     if not own:
         yield wrong(
-            f"none of the {len(kept)} heads given is of this ledger (run {ledger.run[:8]}…): it is another run's, or was "
-            "written anew"
+            f"none of the {len(kept)} heads given is of this ledger (run {ledger.run[:8]}…): they are another run's, "
+            "or the ledger was written anew"
         )
         return
     genuine = [head for head in own if head.is_genuine]
@@ -194,8 +198,9 @@ def _with_kept(ledger: Written, kept: Sequence[Head]) -> Iterator[Finding]:
         yield wrong("no head given is signed: nothing speaks for this ledger but itself")
 
 
-def _is_count(head: Head) -> bool:
-    return isinstance(head.lines, int)
+def _count(value: Any) -> int:
+    """The value, -1 for what is no count: no signature holds for it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else -1
 
 
 def _entry(line: str) -> Mapping[str, Any]:

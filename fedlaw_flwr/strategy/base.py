@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from fedlaw_flwr.events.types import (
     EvaluatedBySilos,
     Event,
     ExchangeTotals,
+    NoReview,
     NotAdmitted,
     OnEvent,
     RoundEnded,
@@ -42,6 +44,7 @@ from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges, without_
 from fedlaw_flwr.protocol.text import single_line
 from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, account_of, verdict_on
 from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
+from fedlaw_flwr.strategy.evidence import Evidence, evidence_of
 from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
 from fedlaw_flwr.strategy.stuck import mend, shared_reason
@@ -108,10 +111,13 @@ class MatrixStrategy(ServerOptions, Strategy):
     train_metrics_aggr_fn: AggregateMetrics | None = None
     evaluate_metrics_aggr_fn: AggregateMetrics | None = None
     run_dir: str | Path | None = None
+    ledger_dir: str | Path | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
     _task_asked: set[int] = field(default_factory=set, init=False)
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
+    _evidence: Evidence = field(default_factory=Evidence, init=False)
+    _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -150,7 +156,10 @@ class MatrixStrategy(ServerOptions, Strategy):
                 reason; the text has the reason and what to do about it.
             TimeoutError: If the silos needed do not come online.
         """
-        with account_of(self, self.run_dir, num_rounds, timeout) as self._account:
+        with (
+            account_of(self, self.run_dir, num_rounds, timeout) as self._account,
+            evidence_of(self.ledger_dir or self.run_dir, self.server_key) as self._evidence,
+        ):
             return self._run(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config or ConfigRecord(), evaluate_fn
             )
@@ -204,6 +213,8 @@ class MatrixStrategy(ServerOptions, Strategy):
         most = byzantine_count(self.max_byzantine, n)
         self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
         self._account.begin(n)
+        self._evidence.reach(grid, self.roster, timeout)
+        self._unreviewed.clear()
         self.summary()
         result = RunResult(arrays=initial_arrays)
         self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
@@ -230,6 +241,7 @@ class MatrixStrategy(ServerOptions, Strategy):
                 break
         if num_rounds > 0 and not moved:
             raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {last}")
+        self._tell_unreviewed()
         self._account.save(result.arrays)
         result.verdict = self.verdict()
         return result
@@ -266,12 +278,14 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         finder = self._finder
+        config = ConfigRecord({**config, **self._evidence.sent()})
         known = self.loss_key or (finder.key if finder else None) or ""
         return Channel(
             *(grid, self.roster, self._matrix, config, timeout, known, self._loss_floor, self._say, self.num_silos),
             finder=None if known else finder,
             names=self._names,
             keeps_records=self.train_metrics_aggr_fn is not None,
+            with_digests=bool(self._evidence),
         )
 
     @property
@@ -420,6 +434,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             **account,
         )
         self._say(event)
+        self._evidence.tell_round(exchanges, event, self.roster, result.arrays)
         if skipped:
             _log.warning("round %s is skipped, the model stays as it is: %s", event.round, event.reason or "")
         metrics: dict[str, Any] = {
@@ -451,8 +466,23 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _say(self, event: Event) -> None:
         self._account.write(event)
+        self._evidence.tell(event)
+        if isinstance(event, NoReview):
+            self._count_unreviewed(event)
         if self.on_event is not None:
             self.on_event(event)
+
+    def _count_unreviewed(self, event: NoReview) -> None:
+        """Logs a silo without a valid review once for each reason; `_tell_unreviewed` says how often it was."""
+        self._unreviewed[event.silo, event.reason] += 1
+        if self._unreviewed[event.silo, event.reason] == 1:
+            _log.warning("round %s: %s has no voice in peer review: %s", event.round, event.silo, event.reason)
+
+    def _tell_unreviewed(self) -> None:
+        """Logs at the end in how many rounds each silo had no voice."""
+        for (silo, reason), rounds in self._unreviewed.items():
+            if rounds > 1:
+                _log.warning("%s had no voice in peer review in %s rounds: %s", silo, rounds, reason)
 
     def _evaluate_centrally(
         self,
@@ -493,7 +523,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             for key, value in gate.read_metrics(content).items():
                 reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
 
-        sent = {**(config or {}), "server-round": server_round, "exchange": 0}
+        sent = {**(config or {}), **self._evidence.sent(), "server-round": server_round, "exchange": 0}
         run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
         # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
         # num-examples, which Flower's replies carry for its own weighting.

@@ -50,7 +50,8 @@ class FedLAW(MatrixStrategy, WeightOptions):
             alpha of that round.
         train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
         evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
-        run_dir: A folder for events, settings, model and report of the run; None: nothing is written.
+        run_dir: A folder for events, settings, model, ledger and report of the run; None: nothing is written.
+        ledger_dir: A folder for the ledger of a run whose other files somebody else writes; None: `run_dir`.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.

@@ -46,3 +46,8 @@ class ServerOptions:
         unit="seconds",
         formerly="wait",
     )
+    server_key: str = setting(
+        "",
+        "the file of the server's Ed25519 key (PEM), which signs the run's ledger; made if it is not there; empty: a "
+        "key of the run's own, ledger.key in the run folder",
+    )

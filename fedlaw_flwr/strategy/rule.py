@@ -39,6 +39,7 @@ class RuleStrategy(MatrixStrategy):
         train_metrics_aggr_fn: As in `FedLAW`.
         evaluate_metrics_aggr_fn: As in `FedLAW`.
         run_dir: As in `FedLAW`.
+        ledger_dir: As in `FedLAW`.
 
     Raises:
         ValueError: If there is no such rule, or a value is not allowed.

@@ -15,6 +15,9 @@ RUNS = "FEDLAW_RUNS"
 INITIAL_MODEL = "FEDLAW_INITIAL_MODEL"
 """The environment variable that says where the file of `initial-model` lies here, if not where the operator has it."""
 
+SERVER_KEY = "FEDLAW_SERVER_KEY"
+"""The environment variable that says where the key lies that signs ledgers; without it, beside the run folders."""
+
 SOURCE = Path(__file__)
 """This file, for whoever packs it."""
 
@@ -26,7 +29,9 @@ def main(grid: Grid, context: Context) -> None:
     """One run, in the run folder `run-<Flower's run id>`."""
     from fedlaw_flwr.apps.server import main as run
 
-    context.run_config["run-dir"] = str(Path(os.environ.get(RUNS, "runs")) / f"run-{context.run_id}")
+    runs = Path(os.environ.get(RUNS, "runs"))
+    context.run_config["run-dir"] = str(runs / f"run-{context.run_id}")
+    context.run_config["server-key"] = os.environ.get(SERVER_KEY, str(runs / "server.ed25519"))
     if context.run_config.get("initial-model") and INITIAL_MODEL in os.environ:
         context.run_config["initial-model"] = os.environ[INITIAL_MODEL]
     run(grid, context)
