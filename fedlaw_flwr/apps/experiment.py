@@ -29,7 +29,7 @@ from fedlaw_flwr.tasks import OWN
 from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.tasks.initial import load_initial
-from fedlaw_flwr.training.local import evaluate
+from fedlaw_flwr.training.local import evaluate, evaluate_classes
 from fedlaw_flwr.training.reviews import review
 
 NOT_OMNISCIENT = (
@@ -181,7 +181,8 @@ def central_evaluation(settings: Settings, task: Task) -> EvaluateModel:
         model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
         chosen = {f"validation-{key}": value for key, value in evaluate(model, task, validation).items()}
         triggered = {"attack-success": success_rate(model, test)} if backdoored else {}
-        return MetricRecord({**evaluate(model, task, test), **chosen, **triggered})
+        found, classes = evaluate_classes(model, task, test)
+        return MetricRecord({**found, **chosen, **triggered, **classes})
 
     return evaluate_fn
 

@@ -22,7 +22,6 @@ from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.types import (
     Evaluated,
-    EvaluatedBySilos,
     Event,
     ExchangeTotals,
     NoReview,
@@ -47,6 +46,7 @@ from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
 from fedlaw_flwr.strategy.evidence import Evidence, evidence_of
 from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
+from fedlaw_flwr.strategy.silo_metrics import evaluation, weights_in
 from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
@@ -117,6 +117,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
     _evidence: Evidence = field(default_factory=Evidence, init=False)
+    _shares: Mapping[str, float] | None = field(default=None, init=False)
     _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
 
@@ -215,6 +216,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         self._account.begin(n)
         self._evidence.reach(grid, self.roster, timeout)
         self._unreviewed.clear()
+        self._shares = None
         self.summary()
         result = RunResult(arrays=initial_arrays)
         self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
@@ -434,6 +436,8 @@ class MatrixStrategy(ServerOptions, Strategy):
             **account,
         )
         self._say(event)
+        if not skipped:
+            self._shares = weights_in(event)
         self._evidence.tell_round(exchanges, event, self.roster, result.arrays)
         if skipped:
             _log.warning("round %s is skipped, the model stays as it is: %s", event.round, event.reason or "")
@@ -494,8 +498,13 @@ class MatrixStrategy(ServerOptions, Strategy):
         metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
         if metrics is not None:
             result.evaluate_metrics_serverapp[server_round] = metrics
-            self._say(Evaluated(round=server_round, metrics=dict(metrics)))
-            _log.info("round %s: %s", server_round, dict(metrics))
+            told = dict(metrics)
+            classes = told.pop(gate.BY_CLASS, None)
+            by_class = None
+            if isinstance(classes, list):
+                by_class = tuple(round(float(one), 4) if 0 <= one <= 1 else None for one in classes)
+            self._say(Evaluated(round=server_round, metrics=told, by_class=by_class))
+            _log.info("round %s: %s", server_round, told)
 
     def _evaluate_on_silos(
         self,
@@ -506,7 +515,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         timeout: float,
         result: Result,
     ) -> None:
-        """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
+        """Every finite number that silos report, put together by weight: no claim of size gives a silo a larger say."""
         if not self.fraction_evaluate:
             return
         silos = retried(lambda: self.roster.refresh(grid), timeout)
@@ -516,12 +525,16 @@ class MatrixStrategy(ServerOptions, Strategy):
         if not asks:
             return
         reported: dict[str, dict[str, float]] = {}
+        classes: dict[str, list[float | None]] = {}
         records: list[RecordDict] = []
 
         def receive(ask: Ask, content: RecordDict) -> None:
             records.append(without_arrays(content))
+            name = self.roster.silo(ask.silo.node_id).name
             for key, value in gate.read_metrics(content).items():
-                reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
+                reported.setdefault(key, {})[name] = value
+            if (told := gate.read_by_class(content)) is not None:
+                classes[name] = told
 
         sent = {**(config or {}), **self._evidence.sent(), "server-round": server_round, "exchange": 0}
         run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
@@ -532,10 +545,10 @@ class MatrixStrategy(ServerOptions, Strategy):
             for key, by_silo in reported.items()
             if 2 * len(by_silo) >= len(asks) and key.replace("_", "-") not in (gate.NUM_EXAMPLES, self.weighted_by_key)
         }
-        medians: dict[str, float] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
-        if medians:
-            self._say(EvaluatedBySilos(round=server_round, metrics=medians, by_silo=common))
-        metrics: dict[str, Any] = dict(medians)
+        event = evaluation(server_round, common, classes, self._shares)
+        if common:
+            self._say(event)
+        metrics: dict[str, Any] = dict(event.metrics)
         if self.evaluate_metrics_aggr_fn is not None:
             metrics = self._aggregated("evaluate_metrics_aggr_fn", records) or metrics
         if metrics:

@@ -49,7 +49,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
         configure: configure(round, config) changes, or returns, what goes to the silos in a round. An lr in it is the
             alpha of that round.
         train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
-        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
+        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: means and medians by the silos' learned weights.
         run_dir: A folder for events, settings, model, ledger and report of the run; None: nothing is written.
         ledger_dir: A folder for the ledger of a run whose other files somebody else writes; None: `run_dir`.
 
