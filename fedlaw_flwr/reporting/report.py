@@ -332,8 +332,8 @@ def by_class(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
             values += [str(len(theirs)), f"{statistics.median(theirs):.3f}" if theirs else ""]
         rows.append((f"class {label}", values))
     note = (
-        f"After round {event.round}. Classes are numbered as the task numbers them. A class far below the others may be "
-        "one that only silos without weight hold: the model does not learn it."
+        f"After round {event.round}. Classes are numbered as the task numbers them. A class far below the others may "
+        "be one that only silos without weight hold: the model does not learn it."
     )
     return rows, titles, note
 

@@ -68,8 +68,18 @@ WHOLE = [
         approval=(0.25, 0.5, -0.3125),
         balanced_losses=(0.6, 0.3, None),
     ),
-    Evaluated(round=3, metrics={"accuracy": 0.5, "validation-accuracy": 0.4}),
-    EvaluatedBySilos(round=3, metrics={"auc": 0.9}, by_silo={"auc": {"silo 0": 0.8, "silo 1": 1.0}}),
+    Evaluated(round=3, metrics={"accuracy": 0.5, "validation-accuracy": 0.4}, by_class=(0.5, None, 0.25)),
+    EvaluatedBySilos(
+        round=3,
+        metrics={"auc": 0.9},
+        by_silo={"auc": {"silo 0": 0.8, "silo 1": 1.0}},
+        means={"auc": 0.9},
+        medians={"auc": 0.9},
+        spreads={"auc": 0.1},
+        weights={"silo 0": 0.5, "silo 1": 0.5},
+        by_class=(0.5, None),
+        by_class_of={"silo 0": (0.5, None), "silo 1": (None, None)},
+    ),
     RunEnded(status="failed", reason="ValueError: no data"),
 ]
 """One event of each kind, with every value it can have; a round's reason and its weights never stand together."""
