@@ -104,6 +104,7 @@ _TYPES = {
     "Mapping[str, str]": "object of texts",
     "Mapping[str, float]": "object of numbers",
     "Mapping[str, Mapping[str, float]]": "object of objects of numbers",
+    "Mapping[str, tuple[float | None, ...]]": "object of lists of numbers, null where there is none",
 }
 """A field's type as the file has it."""
 

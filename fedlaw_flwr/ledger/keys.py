@@ -43,6 +43,11 @@ class ServerKey:
             raise InputError(f"{path}: an Ed25519 key is expected, as `openssl genpkey -algorithm ed25519` makes it")
         return cls(key)
 
+    @classmethod
+    def fresh(cls) -> "ServerKey":
+        """A new key that is in no file."""
+        return cls(Ed25519PrivateKey.generate())
+
     @property
     def public(self) -> str:
         """The public half, 64 hexadecimal digits."""

@@ -47,9 +47,9 @@ class Written:
         return tuple(_entry(line) for line in self.lines)
 
     @cached_property
-    def digests(self) -> tuple[str, ...]:
-        """The digest of each line."""
-        return tuple(digest for digest, _ in chained(self.lines))
+    def links(self) -> tuple[tuple[str, bool], ...]:
+        """The digest of each line, and whether the line names the digest of the one before it."""
+        return tuple(chained(self.lines))
 
     @property
     def run(self) -> str:
@@ -111,7 +111,7 @@ def _in_chain(ledger: Written) -> Iterator[Finding]:
         yield wrong("line 1 is not the beginning of a ledger: lines were cut or moved")
     elif first.get("version") != VERSION:
         yield wrong(f"its version is {first.get('version')}, and this release reads {VERSION}")
-    broken = [number for number, (_, follows) in enumerate(chained(ledger.lines), start=1) if not follows]
+    broken = [number for number, (_, follows) in enumerate(ledger.links, start=1) if not follows]
     broken += [number for number, entry in enumerate(ledger.entries, start=1) if not entry]
     if broken:
         shown = ", ".join(map(str, sorted(set(broken))[:_SHOWN]))
@@ -181,7 +181,7 @@ def _with_kept(ledger: Written, kept: Sequence[Head]) -> Iterator[Finding]:
             f"has more lines than the {len(ledger.lines)} here: the end of the ledger was cut off",
         ),
         (
-            lambda head: 0 < head.lines <= len(ledger.lines) and ledger.digests[head.lines - 1] != head.digest,
+            lambda head: 0 < head.lines <= len(ledger.lines) and ledger.links[head.lines - 1][0] != head.digest,
             "has another digest than the lines here: they were changed after silos had the head",
         ),
     )
