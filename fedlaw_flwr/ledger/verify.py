@@ -191,7 +191,7 @@ def _with_kept(ledger: Written, kept: Sequence[Head]) -> Iterator[Finding]:
         if failing:
             clean = False
             yield wrong(f"{len(failing)} of {len(genuine)} heads of silos: the first, of {failing[0]}, {what}")
-    if clean and genuine:
+    if clean and genuine and all(follows for _, follows in ledger.links):
         last = max(genuine, key=lambda head: head.lines)
         yield ok(f"{len(genuine)} heads that silos kept are in it, the last of {last}")
     elif not genuine:

@@ -107,10 +107,10 @@ def test_the_head_of_a_ledger_is_kept_whatever_becomes_of_its_message(silo, tmp_
     ledger.close()
 
     def bring(head, do, kind="train", **config):
-        message = message_of(do, ArrayRecord(), 20)
-        message.content["config"] |= {"ledger-head": head.text(), **config}
+        message = message_of(do, ArrayRecord(), 30)
+        message.content["config"].update({"ledger-head": head.text(), **config})
         message.metadata.message_type = kind
-        return hand_over(message, Context(20, 7, {"socket": str(silo / "silo.sock")}, RecordDict(), {}))
+        return hand_over(message, Context(30, 7, {"socket": str(silo / "silo.sock")}, RecordDict(), {}))
 
     assert told(bring(heads[0], "echo"))["count"] == 1
     with pytest.raises(SiloFailed):
