@@ -33,9 +33,18 @@ def one_round(number: int, silos: list[Silo], rng: np.random.Generator) -> tuple
 
     names = tuple(silo.name for silo in silos)
     event = RoundEnded(
-        **{"round": number, "skipped": False, "phase": "learning", "silos": names, "scored": names, "clip": 0.5},
-        **{"losses": numbers(), "norms": numbers(), "weights": numbers(), "trial_losses": numbers()},
-        **{"alignment": numbers(), "scores": numbers()},
+        round=number,
+        skipped=False,
+        phase="learning",
+        silos=names,
+        scored=names,
+        clip=0.5,
+        losses=numbers(),
+        norms=numbers(),
+        weights=numbers(),
+        trial_losses=numbers(),
+        alignment=numbers(),
+        scores=numbers(),
     )
     exchanges = SimpleNamespace(
         outcomes=[exchange(), exchange()], replies=SimpleNamespace(silos=silos), unreviewed={}, server_round=number

@@ -27,8 +27,8 @@ folder already holds a run.
 | `{SETTINGS}` | every setting of the run, by its name | before anything else |
 | `{EVENTS}` | the events, one JSON object a line | line by line, as they happen |
 | `{MODEL}` | the final model: each array by its name in the model | at the end; not by a run that failed |
-| `ledger.jsonl` | [the ledger](../how-to/check-the-ledger.md): what each silo sent and what became of it, chained and signed | after each round |
-| `ledger.key` | the run's own signing key, where the setting `server-key` names none; for the server alone | before the first round |
+| `ledger.jsonl` | [the ledger](../how-to/check-the-ledger.md): what each silo sent and its fate | each round |
+| `ledger.key` | the run's own signing key, where `server-key` names none; for the server alone | before round 1 |
 | `report.html` | the report: who was excluded, when, why, at what cost | at the end, and by `fedlaw report` |
 | `comparison.html` | the same, with other runs beside this one | by `fedlaw compare` |
 | `flower.log` | the log of Flower's processes | by the engine `ray` only |
