@@ -14,7 +14,6 @@ from flwr.serverapp.strategy import Result
 from fedlaw_flwr.attacks import sleeper
 from fedlaw_flwr.attacks.backdoor_target import success_rate
 from fedlaw_flwr.checkpoints.resuming import reopen
-from fedlaw_flwr.checkpoints.signing import ServerKey
 from fedlaw_flwr.checkpoints.store import Checkpoints
 from fedlaw_flwr.config.settings import Settings, without_effect
 from fedlaw_flwr.core import seeding
@@ -25,6 +24,7 @@ from fedlaw_flwr.core.simplex import byzantine_count
 from fedlaw_flwr.engines.batched import BatchedGrid
 from fedlaw_flwr.events.folder import EVENTS, RunFailed, RunFolder
 from fedlaw_flwr.events.types import OnEvent, RunStarted, Warned
+from fedlaw_flwr.ledger.keys import ServerKey
 from fedlaw_flwr.records.schema import differences
 from fedlaw_flwr.strategy import FedLAW, RuleStrategy
 from fedlaw_flwr.strategy.base import MatrixStrategy
@@ -32,7 +32,7 @@ from fedlaw_flwr.tasks import OWN
 from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
 from fedlaw_flwr.tasks.initial import load_initial
-from fedlaw_flwr.training.local import evaluate
+from fedlaw_flwr.training.local import evaluate, evaluate_classes
 from fedlaw_flwr.training.reviews import review
 
 NOT_OMNISCIENT = (
@@ -57,7 +57,7 @@ def opened(settings: Settings, on_event: OnEvent | None = None) -> Checkpoints:
     Raises:
         UserError: If the folder already holds a run, or if the run cannot be resumed.
     """
-    key = ServerKey.from_environment() if settings.keep_checkpoints else None
+    key = ServerKey.of(settings.server_key) if settings.keep_checkpoints else None
     if not settings.resume:
         folder = RunFolder.create(settings, on_event)
         return Checkpoints(folder, settings.as_config(), settings.keep_checkpoints, key)
@@ -92,7 +92,9 @@ def run_experiment(grid: Grid, settings: Settings, run: RunFolder | Checkpoints)
         for warning in warnings_of(settings):
             folder.write(Warned(reason=warning))
             _log.warning(warning)
-    strategy = build_strategy(settings, folder.write, checkpoint=checkpoints, **beginning.strategy)
+    strategy = build_strategy(
+        settings, folder.write, checkpoint=checkpoints, ledger_dir=folder.path, **beginning.strategy
+    )
     config: dict[str, Any] = {
         "lr": settings.lr,
         "local-epochs": settings.local_epochs,
@@ -206,7 +208,8 @@ def central_evaluation(settings: Settings, task: Task) -> EvaluateModel:
         model.load_state_dict(arrays.to_torch_state_dict(), strict=True)
         chosen = {f"validation-{key}": value for key, value in evaluate(model, task, validation).items()}
         triggered = {"attack-success": success_rate(model, test)} if backdoored else {}
-        return MetricRecord({**evaluate(model, task, test), **chosen, **triggered})
+        found, classes = evaluate_classes(model, task, test)
+        return MetricRecord({**found, **chosen, **triggered, **classes})
 
     return evaluate_fn
 

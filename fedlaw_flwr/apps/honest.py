@@ -11,7 +11,7 @@ from fedlaw_flwr.apps.wire import Asked, received_arrays
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.tasks.base import Examples, Objective
 from fedlaw_flwr.tasks.device import device
-from fedlaw_flwr.training.local import Job, Trained, evaluate, local_round
+from fedlaw_flwr.training.local import Job, Trained, evaluate_classes, local_round
 
 app = ClientApp()
 
@@ -31,7 +31,8 @@ def evaluate_received(message: Message, context: Context) -> Message:
     task = settings.load_task()
     examples = task.load_train(silo)
     model = received_model(message, settings, task)
-    metrics = MetricRecord({**evaluate(model, task, examples), "num-examples": len(examples)})
+    found, classes = evaluate_classes(model, task, examples)
+    metrics = MetricRecord({**found, **classes, "num-examples": len(examples)})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 

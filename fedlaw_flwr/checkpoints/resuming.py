@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedlaw_flwr.checkpoints.signing import Signer
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS, Checkpoints, Found, find
 from fedlaw_flwr.core.durable import Lock
 from fedlaw_flwr.core.errors import InputError, NotThere
 from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFolder
 from fedlaw_flwr.events.types import Event, OnEvent, RunEnded, RunResumed, from_dict
+from fedlaw_flwr.ledger.keys import ServerKey
 
 _log = logging.getLogger("flwr")
 
-OF_THE_PLACE = frozenset({"resume", "resume-changed", "keep-checkpoints", "run-dir", "data-dir", "download"})
+OF_THE_PLACE = frozenset(
+    {"resume", "resume-changed", "keep-checkpoints", "run-dir", "data-dir", "download", "server-key"}
+)
 """Settings that say where and how a run is kept. They may be others where it is resumed, and nobody is asked."""
 
 FIXED = frozenset({"strategy", "variant", "task", "num-silos", "seed"})
@@ -29,7 +31,7 @@ def reopen(
     path: Path,
     settings: Mapping[str, Any],
     keep: int,
-    key: Signer | None,
+    key: ServerKey | None,
     changes_meant: bool = False,
     on_event: OnEvent | None = None,
 ) -> tuple[RunFolder, Checkpoints]:
@@ -76,10 +78,10 @@ def reopen(
     for refused in resumed.refused:
         _log.warning("%s, so the checkpoint before it is taken", refused)
     _log.info("Run %s goes on with round %s; its folder: %s", path.name, resumed.round, path)
-    return folder, Checkpoints(folder, settings, keep, key, found.checkpoint)
+    return folder, Checkpoints(folder, settings, keep, key, found.checkpoint, reopened=True)
 
 
-def settings_of_run(path: Path, key: Signer | None) -> dict[str, Any]:
+def settings_of_run(path: Path, key: ServerKey | None) -> dict[str, Any]:
     """The settings with which a run is to go on where nothing is changed: those of its newest usable checkpoint.
 
     Args:

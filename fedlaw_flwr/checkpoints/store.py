@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fedlaw_flwr.checkpoints.signing import SERVER_KEY, Signer, is_signed_by
 from fedlaw_flwr.core.durable import UNFINISHED, remove, write_whole
 from fedlaw_flwr.core.errors import UserError
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.events.folder import EVENTS, RunFolder
+from fedlaw_flwr.ledger.keys import SERVER_KEY, ServerKey, is_signed_by
 
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints, in the run folder."""
@@ -76,13 +76,16 @@ class Checkpoints:
         keep: How many checkpoints are kept; 0: none is written.
         key: The server's key; None: checkpoints are not signed.
         resumed: The checkpoint this run goes on from; None: it begins.
+        reopened: Whether the folder was there already: the run is resumed, from a checkpoint or from its beginning.
+            Default: no.
     """
 
     folder: RunFolder
     settings: Mapping[str, Any]
     keep: int
-    key: Signer | None = None
+    key: ServerKey | None = None
     resumed: Checkpoint | None = None
+    reopened: bool = False
     _place: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +122,7 @@ def rounds_in(place: Path) -> list[int]:
     return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
-def write(place: Path, checkpoint: Checkpoint, key: Signer | None) -> None:
+def write(place: Path, checkpoint: Checkpoint, key: ServerKey | None) -> None:
     """Writes one checkpoint into a folder of checkpoints."""
     from safetensors.numpy import save
 
@@ -141,7 +144,7 @@ def write(place: Path, checkpoint: Checkpoint, key: Signer | None) -> None:
     write_whole(_json(place, checkpoint.round), json.dumps({**body, "proof": proof}).encode() + b"\n")
 
 
-def read(place: Path, round_number: int, key: Signer | None, events: bytes | None) -> Checkpoint:
+def read(place: Path, round_number: int, key: ServerKey | None, events: bytes | None) -> Checkpoint:
     """One checkpoint, after a look at all of it.
 
     Args:
@@ -194,7 +197,7 @@ def read(place: Path, round_number: int, key: Signer | None, events: bytes | Non
     return Checkpoint(number, body["settings"], State(body["state"], arrays), None if kept is None else tuple(kept))
 
 
-def find(folder: Path, key: Signer | None) -> Found:
+def find(folder: Path, key: ServerKey | None) -> Found:
     """The newest usable checkpoint of a run folder, and what is wrong with newer ones."""
     place = folder / CHECKPOINTS
     events = (folder / EVENTS).read_bytes() if (folder / EVENTS).exists() else None
@@ -207,7 +210,7 @@ def find(folder: Path, key: Signer | None) -> Found:
     return Found(None, tuple(refused), _begun(place))
 
 
-def _check_signature(proof: Mapping[str, Any], said: bytes, key: Signer | None, refuse: Any) -> None:
+def _check_signature(proof: Mapping[str, Any], said: bytes, key: ServerKey | None, refuse: Any) -> None:
     signature = proof.get("ed25519")
     if key is None:
         if signature is not None:

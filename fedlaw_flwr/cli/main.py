@@ -17,6 +17,7 @@ from rich.table import Table
 
 from fedlaw_flwr.cli import check as check_command
 from fedlaw_flwr.cli import deploy as commands
+from fedlaw_flwr.cli import ledger as ledger_commands
 from fedlaw_flwr.cli import new as scaffold_command
 from fedlaw_flwr.cli import runs as run_commands
 from fedlaw_flwr.cli import schema as schema_commands
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands.deploy, name="deploy")
+app.add_typer(ledger_commands.ledger, name="ledger")
 app.add_typer(schema_commands.schema, name="schema")
 app.add_typer(scaffold_command.new, name="new")
 for command in (
@@ -145,11 +147,13 @@ def resume(
 ) -> None:
     """Goes on with a run whose process ended before it did, from its last checkpoint; the result is that of one run."""
     from fedlaw_flwr.checkpoints.resuming import settings_of_run
-    from fedlaw_flwr.checkpoints.signing import ServerKey
     from fedlaw_flwr.config.settings import Settings, parsed
+    from fedlaw_flwr.ledger.keys import ServerKey
 
     folder = folder.resolve()
-    values = {**settings_of_run(folder, ServerKey.from_environment()), **parsed(settings or [])}
+    given = parsed(settings or [])
+    key = ServerKey.of(str(given.get("server-key", _server_key(folder))))
+    values = {**settings_of_run(folder, key), **given}
     launched = _launched(folder)
     own = {"run-dir": str(folder), "resume": folder.name, "resume-changed": changed}
     chosen = Settings.read({name.replace("_", "-"): value for name, value in values.items()} | own)
@@ -232,6 +236,14 @@ def _note_launch(folder: Path, engine: str, silos_per_batch: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": 1, "engine": engine, "silos-per-batch": silos_per_batch})
     write_whole(folder / _LAUNCH, f"{text}\n".encode())
+
+
+def _server_key(folder: Path) -> str:
+    """The file of the server's key as the run named it; "" where it named none."""
+    from fedlaw_flwr.events.folder import SETTINGS
+
+    path = folder / SETTINGS
+    return str(json.loads(path.read_text()).get("server-key", "")) if path.exists() else ""
 
 
 def _launched(folder: Path) -> dict[str, Any]:

@@ -47,6 +47,7 @@ CHECKS = (
     ClientCheck(training.descends, needs=("step", "loss_only")),
     ClientCheck(constancy.rounds, needs=_TRAINED),
     ClientCheck(messages.unknown_key, needs=_USABLE),
+    ClientCheck(messages.ledger_head, needs=_USABLE),
     ClientCheck(messages.no_arrays, needs=("answers",)),
     ClientCheck(messages.missing_array, needs=("answers",)),
     ClientCheck(messages.wrong_shape, needs=("answers",)),

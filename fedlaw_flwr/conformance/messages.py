@@ -8,6 +8,8 @@ from flwr.app import Array, ArrayRecord
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.conformance.asking import Answer
 from fedlaw_flwr.conformance.probe import NoAnswer, Probe
+from fedlaw_flwr.ledger.heads import LEDGER_HEAD, Head
+from fedlaw_flwr.ledger.keys import ServerKey
 from fedlaw_flwr.protocol.gate import Rejected
 
 
@@ -18,6 +20,17 @@ def unknown_key(probe: Probe) -> Finding:
     except (NoAnswer, Rejected) as reason:
         return wrong(f"an unknown config key gets no usable reply: {reason}; ignore keys you do not know")
     return ok("an unknown config key is ignored")
+
+
+def ledger_head(probe: Probe) -> Finding:
+    """Whether a message that brings the head of the server's ledger is answered: it may be kept, or ignored."""
+    key = ServerKey.fresh()
+    head = Head.signed(key, "0" * 32, 1, 0, False, 1, "0" * 64)
+    try:
+        probe.read(probe.ask(probe.model.arrays(), {LEDGER_HEAD: head.text()}), probe.model)
+    except (NoAnswer, Rejected) as reason:
+        return wrong(f"a message with the head of the server's ledger gets no usable reply: {reason}; ignore it")
+    return ok("the head of the server's ledger is ignored, or kept")
 
 
 def no_arrays(probe: Probe) -> Finding:

@@ -17,7 +17,6 @@ EXTRAS = {
     "pandas": "tabular",
     "pyarrow": "tabular",
     "sqlalchemy": "sql",
-    "cryptography": "deploy",
     "prometheus_client": "deploy",
     "packaging": "deploy",
     "idna": "deploy",

@@ -106,6 +106,10 @@ class Control:
         """Flower's word for how a run stands, e.g. `finished:completed`."""
         return str(self._json(["list", self._connection, "--run-id", run])["runs"][0]["status"])
 
+    def is_over(self, run: str) -> bool:
+        """Whether a run has ended, however it did."""
+        return self.status(run).startswith("finished")
+
     def stop(self, run: str) -> None:
         """Ends a run."""
         self._json(["stop", run, self._connection])

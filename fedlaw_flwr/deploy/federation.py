@@ -25,6 +25,7 @@ _NOT_IN_RUN = {
     "byzantine-chosen": "it says who attacks in a simulation",
     "drills": "it is made from the silos below",
     "run-dir": "the server keeps its run folders in a place of its own",
+    "server-key": "the server keeps its key in a place of its own",
 }
 
 

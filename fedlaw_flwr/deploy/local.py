@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ class LocalFederation:
             number = control.submit(str(self.folder.package), run_config(self.federation, attempts.changed))
             folder = self.runs / (attempts.resume or f"run-{number}")
             ended, rounds = "", 0
-            for event in follow(folder, lambda run=number: control.status(run).startswith("finished"), before=before):
+            for event in follow(folder, partial(control.is_over, number), before=before):
                 on_event(event)
                 if isinstance(event, RoundEnded):
                     rounds = event.round

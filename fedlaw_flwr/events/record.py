@@ -15,6 +15,7 @@ from fedlaw_flwr.events.types import (
     EvaluatedBySilos,
     Event,
     NoReply,
+    NoReview,
     ReplyRejected,
     RoundEnded,
     RunEnded,
@@ -103,6 +104,11 @@ class Run:
     def missing(self) -> tuple[ReplyRejected | NoReply, ...]:
         """Every reply that was rejected or did not come, in order."""
         return tuple(event for event in self.events if isinstance(event, ReplyRejected | NoReply))
+
+    @cached_property
+    def unreviewed(self) -> tuple[NoReview, ...]:
+        """Every review that was missing or not valid, in order."""
+        return tuple(event for event in self.events if isinstance(event, NoReview))
 
     @cached_property
     def evaluations(self) -> tuple[Evaluated | EvaluatedBySilos, ...]:
@@ -269,9 +275,14 @@ MEASURED: Mapping[type[Event], str] = {
 }
 """Where a metric was taken, by the kind of event that has it: on the server's examples, or by silos on their own."""
 
+BY_WEIGHT = "by the silos, as they say, each counted by its weight"
+"""Where a metric was taken that silos report and that is put together by their weights."""
+
 
 def measured(event: Evaluated | EvaluatedBySilos) -> str:
     """Where this measurement was taken, in words."""
+    if isinstance(event, EvaluatedBySilos) and event.weights is not None:
+        return BY_WEIGHT
     return MEASURED[type(event)]
 
 

@@ -29,6 +29,8 @@ folder already holds a run, unless it [resumes](../how-to/recover.md) that run.
 | `{MODEL}` | the final model: each array by its name in the model | at the end; not by a run that failed |
 | `checkpoints/` | what the run is resumed from, if its server ends before it does | after every round |
 | `launch.json` | with which engine `fedlaw run` computes the run | before anything else, by `fedlaw run` only |
+| `ledger.jsonl` | [the ledger](../how-to/check-the-ledger.md): what each silo sent and its fate | each round |
+| `ledger.key` | the run's own signing key, where `server-key` names none; for the server alone | before round 1 |
 | `report.html` | the report: who was excluded, when, why, at what cost | at the end, and by `fedlaw report` |
 | `comparison.html` | the same, with other runs beside this one | by `fedlaw compare` |
 | `flower.log` | the log of Flower's processes | by the engine `ray` only |
@@ -107,6 +109,7 @@ _TYPES = {
     "Mapping[str, str]": "object of texts",
     "Mapping[str, float]": "object of numbers",
     "Mapping[str, Mapping[str, float]]": "object of objects of numbers",
+    "Mapping[str, tuple[float | None, ...]]": "object of lists of numbers, null where there is none",
 }
 """A field's type as the file has it."""
 

@@ -248,11 +248,13 @@ class Evaluated(Event):
     Attributes:
         round: The round whose model was measured; 0 is the first model.
         metrics: Each metric by name; those on validation data begin with `validation-`.
+        by_class: The accuracy of each class, None for a class without examples; None where it was not taken.
     """
 
     kind = "evaluation"
     round: int
     metrics: Mapping[str, Any]
+    by_class: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,14 +263,28 @@ class EvaluatedBySilos(Event):
 
     Attributes:
         round: The round whose model was measured.
-        metrics: The median over the silos, by name.
+        metrics: What is shown of each metric, by name: the mean over the silos by weight where it is bounded by [0, 1],
+            else the median by weight. Where there are no `weights`, a release before 0.2 wrote the plain median.
         by_silo: What each silo reports, by metric and silo.
+        means: The mean by weight, by name.
+        medians: The median by weight, by name.
+        spreads: The median by weight of the distance from that median, by name.
+        weights: The weight with which each silo counts, by silo; all alike where the rule gives none.
+        by_class: The accuracy of each class, the mean by weight over the silos that hold the class; None for a class
+            that no silo with weight holds.
+        by_class_of: The accuracy of each class at each silo, by silo; None for a class that the silo does not hold.
     """
 
     kind = "silo-evaluation"
     round: int
     metrics: Mapping[str, float]
     by_silo: Mapping[str, Mapping[str, float]]
+    means: Mapping[str, float] | None = None
+    medians: Mapping[str, float] | None = None
+    spreads: Mapping[str, float] | None = None
+    weights: Mapping[str, float] | None = None
+    by_class: tuple[float | None, ...] | None = None
+    by_class_of: Mapping[str, tuple[float | None, ...]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,6 +424,8 @@ def _totals(values: Mapping[str, Any]) -> ExchangeTotals:
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _tuples(one) for name, one in value.items()}
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 

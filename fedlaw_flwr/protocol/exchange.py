@@ -1,5 +1,6 @@
 """One exchange over a Grid: push once, pull one reply at a time, pass each through the gate, count every byte."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,21 @@ class Ask:
     reply: str = "update"
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """What came from one silo, whatever became of it.
+
+    Attributes:
+        bytes: The bytes of the reply's records, as `payload_bytes` counts them; 0 for an error.
+        seconds: How long after the beginning of the exchange it was there.
+        digest: What `content_digest` gives; "" for an error, or where nobody asked for it.
+    """
+
+    bytes: int
+    seconds: float
+    digest: str = ""
+
+
 @dataclass
 class Outcome:
     """What an exchange brought. Every silo asked is in exactly one of answered, rejected and silent.
@@ -50,6 +66,7 @@ class Outcome:
         bytes_down: The bytes of the messages to the silos, as `payload_bytes` counts them.
         bytes_up: The bytes of the replies, counted likewise.
         seconds: How long the exchange took, in seconds.
+        arrived: What came from each silo that sent a reply or an error.
     """
 
     answered: list[Silo] = field(default_factory=list)
@@ -58,6 +75,7 @@ class Outcome:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    arrived: dict[Silo, Arrived] = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
@@ -74,6 +92,7 @@ def run_exchange(
     timeout: float,
     message_type: str = MessageType.TRAIN,
     names: RecordNames = TODAYS,
+    with_digests: bool = False,
 ) -> Outcome:
     """Sends `arrays` and `config` to every silo asked and hands each reply to `receive` as it arrives.
 
@@ -90,6 +109,7 @@ def run_exchange(
             SuperLink itself did not answer are added.
         message_type: Flower's type of the messages. Default: "train".
         names: Under which names a message has `arrays` and `config`. Default: these.
+        with_digests: Whether the digest of every reply is taken. Default: no.
 
     Returns:
         What became of every silo asked, the bytes and the seconds.
@@ -101,13 +121,21 @@ def run_exchange(
     def read(ask: Ask, content: RecordDict) -> None:
         receive(ask, standard(content, keys))
 
+    def note(ask: Ask, message: Message) -> None:
+        size, digest = 0, ""
+        if not message.has_error():
+            size = payload_bytes(message.content)
+            digest = content_digest(message.content) if with_digests else ""
+        outcome.bytes_up += size
+        outcome.arrived[ask.silo] = Arrived(size, time.monotonic() - started, digest)
+
     waiting = _push(grid, asks, arrays, config, timeout, message_type, names, outcome)
     pause, lost = _SHORTEST_PAUSE, 0.0
     while waiting:
         deadline = started + timeout + min(lost, _GRACE)
         overdue = time.monotonic() >= deadline
         before = time.monotonic()
-        arrived, stalled, reachable = _pass_over(grid, waiting, read, outcome)
+        arrived, stalled, reachable = _pass_over(grid, waiting, read, outcome, note)
         if waiting and overdue:
             break
         if waiting:
@@ -131,8 +159,34 @@ def payload_bytes(content: Mapping[str, Any]) -> int:
     return total
 
 
+def content_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 over a message's records in order: names, keys and values, each with its length before it.
+
+    Array data are taken as serialised, other values as Python writes them.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    found = hashlib.sha256()
+
+    def add(part: bytes) -> None:
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+
+    for name, record in content.items():
+        add(name.encode())
+        for key, value in record.items():
+            add(key.encode())
+            add(value.data if isinstance(value, Array) else repr(value).encode())
+    return found.hexdigest()
+
+
 def _pass_over(
-    grid: Grid, waiting: dict[str, Ask], receive: Callable[[Ask, RecordDict], None], outcome: Outcome
+    grid: Grid,
+    waiting: dict[str, Ask],
+    receive: Callable[[Ask, RecordDict], None],
+    outcome: Outcome,
+    note: Callable[[Ask, Message], None],
 ) -> tuple[int, float, bool]:
     """One pull for each reply waited for: how many came, seconds lost to stalls, whether the SuperLink answers."""
     arrived, stalled = 0, 0.0
@@ -152,7 +206,7 @@ def _pass_over(
             stalled += took if took > _STALL else 0.0
             if not pulled:
                 continue
-            _take(pulled.pop(0), ask, receive, outcome)
+            _take(pulled.pop(0), ask, receive, outcome, note)
         arrived += 1
         del waiting[message_id]
     return arrived, stalled, True
@@ -185,13 +239,19 @@ def _push(
     return waiting
 
 
-def _take(message: Message, ask: Ask, receive: Callable[[Ask, RecordDict], None], outcome: Outcome) -> None:
+def _take(
+    message: Message,
+    ask: Ask,
+    receive: Callable[[Ask, RecordDict], None],
+    outcome: Outcome,
+    note: Callable[[Ask, Message], None],
+) -> None:
     try:
+        note(ask, message)
         if message.has_error():
             reason = cause(message.error.reason or "no reason", _LONGEST_REASON)
             outcome.silent[ask.silo] = f"error {message.error.code}: {reason}"
             return
-        outcome.bytes_up += payload_bytes(message.content)
         receive(ask, message.content)
     except Rejected as refusal:
         outcome.rejected[ask.silo] = str(refusal)

@@ -18,6 +18,8 @@ REVIEW = "review"
 """The name of a reply's record with its review, beside the trained weights."""
 BALANCED_LOSS = "balanced-loss"
 """Under which a reply with a review has its class-balanced loss."""
+BY_CLASS = "accuracy-by-class"
+"""Under which metrics have the accuracy of each class, a list with NaN for a class without examples."""
 NUM_EXAMPLES = "num-examples"
 """Under which a reply's metrics have the number of examples that a silo claims, as Flower's own strategies read it."""
 
@@ -25,6 +27,8 @@ NUM_EXAMPLES = "num-examples"
 _HEADER = 4096
 _SHOWN = 60
 _LONGEST_DESCRIPTION = 2**16
+MOST_CLASSES = 1000
+"""Of how many classes the accuracy is read at most."""
 _MOST_ALARMS, _LONGEST_ALARM = 20, 200
 # What wrappers of PyTorch modules put before every key of a state dict.
 _WRAPPERS = {"_orig_mod.": "torch.compile", "module.": "DataParallel", "_module.": "Opacus"}
@@ -116,6 +120,26 @@ def read_metrics(content: RecordDict) -> dict[str, float]:
         for key, value in metrics.items()
         if isinstance(value, int | float) and abs(value) <= _LARGEST_LOSS
     }
+
+
+def read_by_class(content: RecordDict) -> list[float | None] | None:
+    """The accuracy of each class that a silo reports: the list `accuracy-by-class` of its metrics.
+
+    A value outside [0, 1], NaN among them, says that the silo holds no example of the class.
+
+    Args:
+        content: The reply.
+
+    Returns:
+        A value for each class; None where the silo reports no list of numbers, or more than 1000.
+
+    Raises:
+        Rejected: If there is no MetricRecord or several.
+    """
+    values = only(content, MetricRecord).get(BY_CLASS)
+    if not isinstance(values, list) or not 0 < len(values) <= MOST_CLASSES:
+        return None
+    return [float(value) if 0 <= value <= 1 else None for value in values]
 
 
 def read_description(content: RecordDict) -> dict[str, str] | None:

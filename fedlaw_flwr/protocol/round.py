@@ -96,6 +96,7 @@ class Channel:
         finder: What finds the loss key in exchange 1, where it is not known; None: `loss_key` is. Default: None.
         names: Under which names a message has the model and the config.
         keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
+        with_digests: Whether the digest of every reply is taken. Default: no.
     """
 
     grid: Grid
@@ -111,6 +112,7 @@ class Channel:
     finder: LossFinder | None = None
     names: RecordNames = TODAYS
     keeps_records: bool = False
+    with_digests: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class RoundExchanges:
         outcomes: What became of each exchange so far.
         replies: What exchange 1 brought.
         records: What each silo replied in exchange 1, by node id, without its arrays; empty where it is not kept.
+        unreviewed: Why a silo that was asked for a review has no valid one.
     """
 
     replies: Replies
@@ -177,6 +180,7 @@ class RoundExchanges:
         self.server_round = server_round
         self.outcomes: list[Outcome] = []
         self.records: dict[int, RecordDict] = {}
+        self.unreviewed: Mapping[Silo, str] = {}
         self._channel = channel
 
     def first(self, model: Model, reviewed: bool = False) -> None:
@@ -230,6 +234,7 @@ class RoundExchanges:
                 self._channel = replace(channel, loss_key=channel.finder.key or "")
 
         outcome = self._exchange(1, asks, model, receive, settle)
+        self.unreviewed = unreviewed
         self._tell_unreviewed(unreviewed)
         outcome.answered = roster.ordered(roster.silo(silo.node_id) for silo in outcome.answered)
         order = [rows[silo.node_id] for silo in outcome.answered]
@@ -270,7 +275,6 @@ class RoundExchanges:
         for silo, reason in reasons.items():
             name = self._channel.roster.silo(silo.node_id).name
             self._channel.on_event(NoReview(round=self.server_round, silo=name, reason=reason))
-            _log.warning("round %s: %s has no voice in peer review: %s", self.server_round, name, reason)
 
     def _exchange(
         self,
@@ -283,7 +287,9 @@ class RoundExchanges:
         channel = self._channel
         config = {**channel.config, "server-round": self.server_round, "exchange": number}
         outcome = run_exchange(
-            channel.grid, asks, model.arrays(), config, receive, channel.timeout, names=channel.names
+            *(channel.grid, asks, model.arrays(), config, receive, channel.timeout),
+            names=channel.names,
+            with_digests=channel.with_digests,
         )
         settle(outcome)
         self.outcomes.append(outcome)

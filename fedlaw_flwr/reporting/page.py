@@ -237,6 +237,9 @@ class Page:
     served: Sequence[tuple[str, Sequence[str]]]
     served_titles: Sequence[str]
     served_note: str
+    classes: Sequence[tuple[str, Sequence[str]]]
+    class_titles: Sequence[str]
+    classes_note: str
     gate: Sequence[GateRow]
     gate_more: int
     skipped: Sequence[tuple[str, str]]

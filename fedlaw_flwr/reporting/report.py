@@ -12,8 +12,16 @@ from typing import Any
 
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.events.folder import EVENTS
-from fedlaw_flwr.events.record import EXCLUDED_AT, OWN_TASK, Run, by_number
-from fedlaw_flwr.events.types import EvaluatedBySilos, NoReply, ReplyRejected, RoundEnded, RunResumed, Warned
+from fedlaw_flwr.events.record import EXCLUDED_AT, OWN_TASK, Run, by_number, measured
+from fedlaw_flwr.events.types import (
+    EvaluatedBySilos,
+    NoReply,
+    NoReview,
+    ReplyRejected,
+    RoundEnded,
+    RunResumed,
+    Warned,
+)
 from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.reporting.chart_data import chart_data, short
 from fedlaw_flwr.reporting.costs import cost_story, costs, one_exchange
@@ -41,6 +49,8 @@ _GATE_ROWS = 300
 # More silos that all counted than this are folded: who was left out is what a reader looks for.
 _CHIPS = 40
 _ROW = ("name", "anchor", "attack", "outcome", "mood", "short", "why", "changes")
+# Silos with less than this share of an equal weight are shown beside those without any.
+_LITTLE = 0.5
 _LIVE_SECONDS = 5
 """How often a browser loads the page of a run that goes on."""
 
@@ -79,7 +89,8 @@ def report_text(folder: Path, *others: Path, live: bool = False) -> str:
 def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
     """All that the report says of a run, and of others beside it."""
     rows = silo_rows(run)
-    gate = gate_rows(run.missing)
+    gate = gate_rows([*run.missing, *run.unreviewed])
+    classes, class_titles, classes_note = by_class(run)
     served, served_titles, served_note = left_out(run)
     found = verdict(run)
     return Page(
@@ -110,6 +121,9 @@ def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
         served=served,
         served_titles=served_titles,
         served_note=served_note,
+        classes=classes,
+        class_titles=class_titles,
+        classes_note=classes_note,
         gate=gate[:_GATE_ROWS],
         gate_more=len(gate) - len(gate[:_GATE_ROWS]),
         skipped=skipped_rounds(run.rounds),
@@ -255,15 +269,21 @@ def reasons(run: Run, rows: Sequence[SiloRow]) -> list[Reason]:
 
 
 def left_out(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
-    """How the last model does at the silos that were excluded, beside those that counted.
+    """How the last model does at the silos that count for little or nothing, beside those that counted.
 
     Returns:
-        A row for each excluded silo that is not known to attack; the titles of its values; how to read them.
+        A row for each silo that is not known to attack and was excluded, or has less than half of an equal share of the
+        weight, the least weight first; the titles of its values; how to read them.
     """
     deciding = run.deciding
-    names = [silo for silo in run.silos if silo in run.excluded and silo not in run.attackers]
-    if deciding is None or not names:
+    if deciding is None:
         return [], [], ""
+    least = _LITTLE / max(1, len(deciding.silos))
+    little = {silo for silo, weight in deciding.weight_of.items() if weight < least}
+    names = [silo for silo in run.silos if silo in run.excluded | little and silo not in run.attackers]
+    if not names:
+        return [], [], ""
+    names.sort(key=lambda silo: run.weight(silo) or 0.0)
     last = {
         silo: (event.round, loss)
         for event in run.rounds
@@ -273,12 +293,17 @@ def left_out(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
     counted = [last[silo][1] for silo in deciding.silos if silo not in run.excluded and silo in last]
     by_silo = next((event for event in reversed(run.events) if isinstance(event, EvaluatedBySilos)), None)
     shown = [name for name in ("accuracy", "auc", "loss") if by_silo and name in by_silo.by_silo]
-    titles = ["Loss it reported last", "Median of those that counted"]
+    all_of = "Median {} of all" if by_silo is None or by_silo.weights is None else "{} of all, by weight"
+    titles = ["Weight"] if deciding.weights else []
+    titles += ["Loss it reported last", "Median of those that counted"]
     for name in shown:
-        titles += [f"{name.capitalize()} on its own examples", f"Median {name} of all"]
+        titles += [f"{name.capitalize()} on its own examples", _first_upper(all_of.format(name))]
+    worst = dict(by_silo.by_class_of or {}) if by_silo else {}
+    titles += ["Worst class on its own examples"] if worst else []
     rows = []
     for silo in names:
-        values = [
+        values = [f"{run.weight(silo) or 0.0:.4f}"] if deciding.weights else []
+        values += [
             f"{last[silo][1]:.3f}" if silo in last else "",
             f"{statistics.median(counted):.3f}" if counted else "",
         ]
@@ -286,12 +311,53 @@ def left_out(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
             assert by_silo is not None
             own = by_silo.by_silo[name].get(silo)
             values += ["" if own is None else f"{own:.3f}", f"{by_silo.metrics.get(name, float('nan')):.3f}"]
+        values += [_worst(worst.get(silo, ()))] if worst else []
         rows.append((silo, values))
     note = (
         "A silo without weight still receives the model. Its loss on its own data says how well the model fits it. A "
-        "loss far above the median says that the silo pays for its exclusion."
+        "loss far above the median says that the silo pays for its exclusion: it may be an honest silo whose data are "
+        "unlike the others'. Silos with less than half of an equal share of the weight are listed too. What a silo "
+        "says of itself is a claim."
     )
     return rows, titles, note
+
+
+def by_class(run: Run) -> tuple[list[tuple[str, list[str]]], list[str], str]:
+    """The accuracy of the last model measured, class by class, the least first.
+
+    Returns:
+        A row for each class; the titles of its values; how to read them.
+    """
+    event = next((event for event in reversed(run.evaluations) if event.by_class), None)
+    if event is None or event.by_class is None:
+        return [], [], ""
+    known = [(label, value) for label, value in enumerate(event.by_class)]
+    known.sort(key=lambda pair: (pair[1] is None, pair[1] or 0.0))
+    own = event.by_class_of if isinstance(event, EvaluatedBySilos) else None
+    titles = [f"Accuracy {measured(event)}"] + (["Silos left out that hold it", "Their median"] if own else [])
+    rows = []
+    for label, value in known:
+        values = ["no examples" if value is None else f"{value:.3f}"]
+        if own:
+            held = [told[label] for silo, told in own.items() if silo in run.excluded and label < len(told)]
+            theirs = [one for one in held if one is not None]
+            values += [str(len(theirs)), f"{statistics.median(theirs):.3f}" if theirs else ""]
+        rows.append((f"class {label}", values))
+    note = (
+        f"After round {event.round}. Classes are numbered as the task numbers them. A class far below the others may "
+        "be one that only silos without weight hold: the model does not learn it."
+    )
+    return rows, titles, note
+
+
+def _worst(values: Sequence[float | None]) -> str:
+    """The class with the least accuracy."""
+    known = [(value, label) for label, value in enumerate(values) if value is not None]
+    return f"class {min(known)[1]}: {min(known)[0]:.3f}" if known else ""
+
+
+def _first_upper(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 # Several runs
@@ -463,10 +529,13 @@ def notes(run: Run) -> list[str]:
 # What was rejected and skipped
 
 
-def gate_rows(missing: Iterable[ReplyRejected | NoReply]) -> list[GateRow]:
-    """Events of one silo with one reason together, in the order they began."""
+def gate_rows(missing: Iterable[ReplyRejected | NoReply | NoReview]) -> list[GateRow]:
+    """Events of one silo with one reason together, in the order they began; reviews that are missing come last."""
     groups: dict[tuple[str, str, int, str], list[int]] = defaultdict(list)
     for event in missing:
+        if isinstance(event, NoReview):
+            groups[event.silo, "no review", 1, event.reason].append(event.round)
+            continue
         what = "rejected" if isinstance(event, ReplyRejected) else "silent"
         groups[event.silo, what, event.exchange, event.reason].append(event.round)
     return [

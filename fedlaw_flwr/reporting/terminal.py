@@ -1,5 +1,6 @@
 """What a person sees while runs go on and when they are over: a live view or plain lines, and one table."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from fedlaw_flwr.events.types import (
     EvaluatedBySilos,
     Event,
     NoReply,
+    NoReview,
     NotAdmitted,
     ReplyRejected,
     RoundEnded,
@@ -42,6 +44,7 @@ class LiveRun:
         self._weights: dict[str, float] = {}
         self._on_attackers: float | None = None
         self._seconds = 0.0
+        self._unreviewed: Counter[tuple[str, str]] = Counter()
 
     def __enter__(self) -> "LiveRun":
         if self._live is not None:
@@ -67,6 +70,8 @@ class LiveRun:
                 self._say(f"  round {event.round}: reply of {escape(event.silo)} rejected: {escape(event.reason)}")
             case NoReply():
                 self._say(f"  round {event.round}: {escape(event.silo)} silent: {escape(event.reason)}")
+            case NoReview():
+                self._no_review(event)
             case NotAdmitted():
                 self._say(f"  round {event.round}: {escape(event.silo)} takes no part: {escape(event.reason)}")
             case TaskNotStated():
@@ -75,8 +80,22 @@ class LiveRun:
                 self._round(event)
             case Evaluated() | EvaluatedBySilos():
                 self._evaluated(event)
-            case RunEnded() if event.status != "completed":
-                self._say(f"[red]the run {event.status}: {escape(event.reason or 'no reason was given')}")
+            case RunEnded():
+                self._ended(event)
+
+    def _no_review(self, event: NoReview) -> None:
+        """Says it of each silo and reason once; how often it was, the end says."""
+        self._unreviewed[event.silo, event.reason] += 1
+        if self._unreviewed[event.silo, event.reason] == 1:
+            said = f"{escape(event.silo)} has no voice in peer review: {escape(event.reason)}"
+            self._say(f"  round {event.round}: {said}")
+
+    def _ended(self, event: RunEnded) -> None:
+        for (silo, reason), rounds in self._unreviewed.items():
+            if rounds > 1:
+                self._say(f"  {escape(silo)} had no voice in peer review in {rounds} rounds: {escape(reason)}")
+        if event.status != "completed":
+            self._say(f"[red]the run {event.status}: {escape(event.reason or 'no reason was given')}")
 
     def _round(self, event: RoundEnded) -> None:
         self._seconds = event.seconds

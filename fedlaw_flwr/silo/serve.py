@@ -24,6 +24,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedlaw_flwr.apps.shipped.client import TooLarge, packed, receive, send
 from fedlaw_flwr.core.errors import InputError, from_their_code
+from fedlaw_flwr.ledger.heads import HEAD_ALONE
+from fedlaw_flwr.ledger.kept import HEADS, keep_head
 from fedlaw_flwr.protocol.gate import REVIEW
 from fedlaw_flwr.silo.budget import Budget
 from fedlaw_flwr.silo.config import SiloConfig, check_socket
@@ -41,6 +43,9 @@ class SiloProcess:
     model's training. Here both are loaded before the first message. A fork gives each message what a fresh process
     would: no state of another message, a crash that ends nobody else, an end at seconds-per-exchange. What a client
     keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
+
+    The head of the server's ledger that a message brings is kept in the folder `heads` of the state, before anything
+    else is done with the message and whatever the policy says: a file for each run.
 
     policy.yaml is read once, here. What it does not allow is refused before anything is trained or before anything is
     sent.
@@ -170,6 +175,10 @@ class SiloProcess:
         send(connection, b"{}", content)
 
     def _reply(self, header: dict[str, Any], message: Message) -> Message:
+        configs = list(message.content.config_records.values())
+        keep_head(self._state / HEADS, configs, self._config.name)
+        if message.metadata.message_type == "query" and any(one.get("reply") == HEAD_ALONE for one in configs):
+            return Message(RecordDict(), reply_to=message)  # it asks for nothing: no client is called, nothing counted
         run, now = int(header["run-id"]), time.time()
         used = self._budget.used(now)
         self._policy.check_message(message, run, header["run-config"], used)

@@ -13,7 +13,6 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Result
 
 from fedlaw_flwr.checkpoints.resuming import holds_checkpoints, reopen
-from fedlaw_flwr.checkpoints.signing import ServerKey
 from fedlaw_flwr.checkpoints.store import Checkpoints
 from fedlaw_flwr.core.errors import AlreadyThere, InputError
 from fedlaw_flwr.core.extras import what_to_install
@@ -21,6 +20,7 @@ from fedlaw_flwr.core.setting import settings_of
 from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFolder, read_events, write_settings
 from fedlaw_flwr.events.record import OWN_TASK, Run
 from fedlaw_flwr.events.types import Event, ReplyRejected, RunStarted
+from fedlaw_flwr.ledger.keys import ServerKey
 
 _log = logging.getLogger("flwr")
 _NAMES = 8  # more than this in a line are no longer read
@@ -259,7 +259,7 @@ def account_of(
         yield Account(settings=settings)
         return
     keep = strategy.keep_checkpoints if store else 0
-    key = ServerKey.from_environment() if keep else None
+    key = ServerKey.of(strategy.server_key) if keep else None
     compared = {**settings, "train-config": {name: str(value) for name, value in sorted(train_config.items())}}
     if not strategy.num_silos:  # as many as there were, which the checkpoint knows
         del compared["num-silos"]

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,9 @@ from fedlaw_flwr.core.state import Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.types import (
     Evaluated,
-    EvaluatedBySilos,
     Event,
     ExchangeTotals,
+    NoReview,
     NotAdmitted,
     OnEvent,
     RoundEnded,
@@ -45,9 +46,11 @@ from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges, without_
 from fedlaw_flwr.protocol.text import single_line
 from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, account_of, verdict_on
 from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
+from fedlaw_flwr.strategy.evidence import PART, Evidence, evidence_of
 from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
 from fedlaw_flwr.strategy.progress import Progress
+from fedlaw_flwr.strategy.silo_metrics import evaluation, weights_in
 from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
@@ -113,10 +116,14 @@ class MatrixStrategy(ServerOptions, Strategy):
     evaluate_metrics_aggr_fn: AggregateMetrics | None = None
     run_dir: str | Path | None = None
     checkpoint: str | Path | Checkpoints | None = None
+    ledger_dir: str | Path | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
     _progress: Progress = field(init=False)
+    _evidence: Evidence = field(default_factory=Evidence, init=False)
+    _shares: Mapping[str, float] | None = field(default=None, init=False)
+    _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -165,7 +172,10 @@ class MatrixStrategy(ServerOptions, Strategy):
             TimeoutError: If the silos needed do not come online.
         """
         told = {"num-rounds": num_rounds, "timeout": timeout}
-        with account_of(self, told, dict(train_config or {}), resume, resume_changed) as self._account:
+        with (
+            account_of(self, told, dict(train_config or {}), resume, resume_changed) as self._account,
+            evidence_of(self._ledger_folder(), self.server_key, self._account.store) as self._evidence,
+        ):
             return self._run(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config or ConfigRecord(), evaluate_fn
             )
@@ -222,6 +232,9 @@ class MatrixStrategy(ServerOptions, Strategy):
         self._begin(progress.n, layout)
         most = byzantine_count(self.max_byzantine, progress.n)
         self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
+        self._evidence.reach(grid, self.roster, timeout)
+        self._unreviewed.clear()
+        self._shares = None
         self.summary()
         if resumed is None:
             self._account.begin(progress.n)
@@ -259,13 +272,19 @@ class MatrixStrategy(ServerOptions, Strategy):
             self._keep(server_round)
         if num_rounds > 0 and not progress.moved:
             raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {progress.last}")
+        self._tell_unreviewed()
         self._account.save(result.arrays)
         result.verdict = self.verdict()
         return result
 
+    def _ledger_folder(self) -> str | Path | None:
+        """The folder of the ledger: that of the run, unless somebody else writes it."""
+        own = None if isinstance(self.checkpoint, Checkpoints) else self.checkpoint
+        return self.ledger_dir or self.run_dir or own
+
     def _parts(self) -> dict[str, Stateful]:
         """The parts of the server that live on from round to round, by name: what a checkpoint has."""
-        return {"progress": self._progress, "roster": self.roster}
+        return {"progress": self._progress, "roster": self.roster, PART: self._evidence}
 
     def _keep(self, server_round: int) -> None:
         """Writes the checkpoint of a round that is over."""
@@ -321,12 +340,14 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         finder = self._finder
+        config = ConfigRecord({**config, **self._evidence.sent()})
         known = self.loss_key or (finder.key if finder else None) or ""
         return Channel(
             *(grid, self.roster, self._matrix, config, timeout, known, self._loss_floor, self._say, self.num_silos),
             finder=None if known else finder,
             names=self._names,
             keeps_records=self.train_metrics_aggr_fn is not None,
+            with_digests=bool(self._evidence),
         )
 
     @property
@@ -476,6 +497,9 @@ class MatrixStrategy(ServerOptions, Strategy):
             **account,
         )
         self._say(event)
+        if not skipped:
+            self._shares = weights_in(event)
+        self._evidence.tell_round(exchanges, event, self.roster, result.arrays)
         if skipped:
             _log.warning("round %s is skipped, the model stays as it is: %s", event.round, event.reason or "")
         metrics: dict[str, Any] = {
@@ -507,8 +531,23 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _say(self, event: Event) -> None:
         self._account.write(event)
+        self._evidence.tell(event)
+        if isinstance(event, NoReview):
+            self._count_unreviewed(event)
         if self.on_event is not None:
             self.on_event(event)
+
+    def _count_unreviewed(self, event: NoReview) -> None:
+        """Logs a silo without a valid review once for each reason; `_tell_unreviewed` says how often it was."""
+        self._unreviewed[event.silo, event.reason] += 1
+        if self._unreviewed[event.silo, event.reason] == 1:
+            _log.warning("round %s: %s has no voice in peer review: %s", event.round, event.silo, event.reason)
+
+    def _tell_unreviewed(self) -> None:
+        """Logs at the end in how many rounds each silo had no voice."""
+        for (silo, reason), rounds in self._unreviewed.items():
+            if rounds > 1:
+                _log.warning("%s had no voice in peer review in %s rounds: %s", silo, rounds, reason)
 
     def _evaluate_centrally(
         self,
@@ -520,8 +559,13 @@ class MatrixStrategy(ServerOptions, Strategy):
         metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
         if metrics is not None:
             result.evaluate_metrics_serverapp[server_round] = metrics
-            self._say(Evaluated(round=server_round, metrics=dict(metrics)))
-            _log.info("round %s: %s", server_round, dict(metrics))
+            told = dict(metrics)
+            classes = told.pop(gate.BY_CLASS, None)
+            by_class = None
+            if isinstance(classes, list):
+                by_class = tuple(round(float(one), 4) if 0 <= one <= 1 else None for one in classes)
+            self._say(Evaluated(round=server_round, metrics=told, by_class=by_class))
+            _log.info("round %s: %s", server_round, told)
 
     def _evaluate_on_silos(
         self,
@@ -532,7 +576,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         timeout: float,
         result: Result,
     ) -> None:
-        """The median over silos of every finite number they report: no claim of size gives a silo more of a say."""
+        """Every finite number that silos report, put together by weight: no claim of size gives a silo a larger say."""
         if not self.fraction_evaluate:
             return
         silos = retried(lambda: self.roster.refresh(grid), timeout)
@@ -542,14 +586,18 @@ class MatrixStrategy(ServerOptions, Strategy):
         if not asks:
             return
         reported: dict[str, dict[str, float]] = {}
+        classes: dict[str, list[float | None]] = {}
         records: list[RecordDict] = []
 
         def receive(ask: Ask, content: RecordDict) -> None:
             records.append(without_arrays(content))
+            name = self.roster.silo(ask.silo.node_id).name
             for key, value in gate.read_metrics(content).items():
-                reported.setdefault(key, {})[self.roster.silo(ask.silo.node_id).name] = value
+                reported.setdefault(key, {})[name] = value
+            if (told := gate.read_by_class(content)) is not None:
+                classes[name] = told
 
-        sent = {**(config or {}), "server-round": server_round, "exchange": 0}
+        sent = {**(config or {}), **self._evidence.sent(), "server-round": server_round, "exchange": 0}
         run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
         # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
         # num-examples, which Flower's replies carry for its own weighting.
@@ -558,10 +606,10 @@ class MatrixStrategy(ServerOptions, Strategy):
             for key, by_silo in reported.items()
             if 2 * len(by_silo) >= len(asks) and key.replace("_", "-") not in (gate.NUM_EXAMPLES, self.weighted_by_key)
         }
-        medians: dict[str, float] = {key: float(np.median(list(by_silo.values()))) for key, by_silo in common.items()}
-        if medians:
-            self._say(EvaluatedBySilos(round=server_round, metrics=medians, by_silo=common))
-        metrics: dict[str, Any] = dict(medians)
+        event = evaluation(server_round, common, classes, self._shares)
+        if common:
+            self._say(event)
+        metrics: dict[str, Any] = dict(event.metrics)
         if self.evaluate_metrics_aggr_fn is not None:
             metrics = self._aggregated("evaluate_metrics_aggr_fn", records) or metrics
         if metrics:

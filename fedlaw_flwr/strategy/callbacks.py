@@ -17,7 +17,7 @@ class RoundDone:
         event: The event of the round: who answered, losses, weights, seconds.
         arrays: The model after the round.
         metrics: What `evaluate_fn` returned for it; empty where it was not measured.
-        silo_metrics: What the silos report of it, the median or what `evaluate_metrics_aggr_fn` returned.
+        silo_metrics: What the silos report of it, by their weights, or what `evaluate_metrics_aggr_fn` returned.
         train_metrics: The metrics of the round in Flower's result.
         stopped: Why the run ends after this round; None: it goes on.
     """

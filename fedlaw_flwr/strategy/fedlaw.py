@@ -50,10 +50,11 @@ class FedLAW(MatrixStrategy, WeightOptions):
         configure: configure(round, config) changes, or returns, what goes to the silos in a round. An lr in it is the
             alpha of that round.
         train_metrics_aggr_fn: As in Flower's FedAvg. It is handed the replies of the silos with weight, without arrays.
-        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: medians over the silos.
-        run_dir: A folder for events, settings, model and report of the run; None: none is written.
+        evaluate_metrics_aggr_fn: As in Flower's FedAvg; None: means and medians by the silos' learned weights.
+        run_dir: A folder for events, settings, model, ledger and report of the run; None: none is written.
         checkpoint: The same folder, with a checkpoint after every round, from which `start(..., resume=True)` goes on
             after the server ended, however it ended. None: no checkpoints.
+        ledger_dir: A folder for the ledger of a run whose other files somebody else writes; None: that of the run.
 
     Raises:
         ValueError: If a value is not allowed, or the settings do not hold together.

@@ -53,3 +53,9 @@ class ServerOptions:
         least=0,
         unit="checkpoints",
     )
+    server_key: str = setting(
+        "",
+        "the file of the server's Ed25519 key (PEM), which signs ledgers and checkpoints; made if it is not there; "
+        "empty: the one that FEDLAW_SERVER_KEY names, else a key of the run's own for its ledger, ledger.key in the "
+        "run folder",
+    )

@@ -41,6 +41,7 @@ class RuleStrategy(MatrixStrategy):
         evaluate_metrics_aggr_fn: As in `FedLAW`.
         run_dir: As in `FedLAW`.
         checkpoint: As in `FedLAW`.
+        ledger_dir: As in `FedLAW`.
 
     Raises:
         ValueError: If there is no such rule, or a value is not allowed.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, bincount, nn
 
 from fedlaw_flwr.core import seeding
 from fedlaw_flwr.core.extras import naming_the_extra
@@ -40,6 +40,22 @@ def label_metrics(outputs: Tensor, targets: Tensor, num_labels: int) -> dict[str
         if np.isfinite(score).all():  # a run that diverged goes on, and is reported
             found["auc"] = float(roc_auc_score(targets.numpy(), score))
     return found
+
+
+def accuracy_by_class(outputs: Tensor, targets: Tensor, num_labels: int) -> list[float]:
+    """The share of each class's examples that the logits get right.
+
+    Args:
+        outputs: The logits, (m, labels).
+        targets: The labels, (m,).
+        num_labels: How many labels the task has.
+
+    Returns:
+        A value for each label, NaN for one without examples.
+    """
+    right = (outputs.argmax(1) == targets).double()
+    held = bincount(targets, minlength=num_labels)
+    return (bincount(targets, weights=right, minlength=num_labels) / held).tolist()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from fedlaw_flwr.core import seeding
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.protocol.gate import BY_CLASS, MOST_CLASSES
 from fedlaw_flwr.tasks.base import Examples, Objective
+from fedlaw_flwr.tasks.classification import accuracy_by_class
 from fedlaw_flwr.training.options import LOSS_AT
 from fedlaw_flwr.training.reviews import Review, review
 
@@ -134,10 +136,27 @@ def mean_loss(model: nn.Module, task: Objective, examples: Examples) -> float:
 @torch.no_grad()
 def evaluate(model: nn.Module, task: Objective, examples: Examples) -> dict[str, float]:
     """The task's metrics and its mean loss over the examples, the model in evaluation mode."""
+    return evaluate_classes(model, task, examples)[0]
+
+
+@torch.no_grad()
+def evaluate_classes(
+    model: nn.Module, task: Objective, examples: Examples
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """As `evaluate`, with the accuracy of each class beside it.
+
+    Returns:
+        The metrics; and `accuracy-by-class`, NaN for a class without examples, where the task says how many labels it
+        has (`num_labels`, 1000 at most) and its outputs are logits of them. Else the second is empty.
+    """
     model.eval()
     device = next(model.parameters()).device
     outputs = torch.cat([model(part.to(device)).cpu() for part in examples.inputs.split(EVALUATION_BATCH)])
-    return {"loss": float(task.loss(outputs, examples.targets)), **task.metrics(outputs, examples.targets)}
+    metrics = {"loss": float(task.loss(outputs, examples.targets)), **task.metrics(outputs, examples.targets)}
+    labels = getattr(task, "num_labels", 0)
+    if not 2 <= labels <= MOST_CLASSES or outputs.shape != (len(examples), labels) or "accuracy" not in metrics:
+        return metrics, {}
+    return metrics, {BY_CLASS: accuracy_by_class(outputs, examples.targets, labels)}
 
 
 def local_round(model: nn.Module, task: Objective, job: Job) -> Trained:

@@ -88,7 +88,10 @@ def test_silos_learn_from_their_own_files_and_measure_the_model_themselves(tmp_p
     assert [event.round for event in measured] == [1, 2, 3] and not of(done, Evaluated)
     last = measured[-1]
     assert sorted(last.by_silo["accuracy"]) == [f"silo {i}" for i in range(6)]
-    assert last.metrics["accuracy"] == np.median(list(last.by_silo["accuracy"].values())) > 0.9
+    shares = [last.weights[silo] for silo in last.by_silo["accuracy"]]
+    told = list(last.by_silo["accuracy"].values())
+    assert last.metrics["accuracy"] == pytest.approx(np.average(told, weights=shares)) and min(told) > 0.9
+    assert len(last.by_class) == 2 and min(last.by_class) > 0.8 and sorted(last.by_class_of) == sorted(last.weights)
     found = verdict(done)  # nobody knows who is honest
     assert (found.caught, found.wrongly_excluded, found.weight_on_attackers) == (None, None, None)
     assert found.accuracy == last.metrics["accuracy"] and "silos" in found.measured

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedlaw_flwr import FedLAW
 from fedlaw_flwr.checkpoints import store
 from fedlaw_flwr.checkpoints.resuming import differences, reopen
-from fedlaw_flwr.checkpoints.signing import SERVER_KEY, ServerKey
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS, find, rounds_in
 from fedlaw_flwr.core import durable
 from fedlaw_flwr.core.durable import InUse, Lock
@@ -25,6 +24,7 @@ from fedlaw_flwr.core.errors import AlreadyThere, InputError, NotThere, sentence
 from fedlaw_flwr.events.folder import EVENTS, MODEL, SETTINGS, RunFolder
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Warned
+from fedlaw_flwr.ledger.keys import SERVER_KEY, ServerKey
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_a_signed_checkpoint_that_was_edited_is_found_even_with_its_digest_made_
     monkeypatch.setenv(SERVER_KEY, str(key_file(tmp_path / "server.pem")))
     place = tmp_path / "run"
     start(law(place))
-    key = ServerKey.from_environment()
+    key = ServerKey.of("")
     assert find(place, key).checkpoint.round == ROUNDS
     path = place / CHECKPOINTS / "round-000004.json"
     body = json.loads(path.read_text())
@@ -203,7 +203,7 @@ def test_a_signature_cannot_be_left_out_nor_be_anothers(tmp_path, killed):
     "make, said",
     [
         (lambda path: None, "there is no such file"),
-        (lambda path: path.write_text("no key"), "an Ed25519 key in PEM without a password is expected"),
+        (lambda path: path.write_text("no key"), "is no private key in PEM without a passphrase"),
         (lambda path: key_file(path, generate_private_key(SECP256R1())), "an Ed25519 key is expected"),
     ],
 )

@@ -76,6 +76,23 @@ def test_a_terminal_shows_what_happened_last_in_its_view(tmp_path):
     assert "last events" in text and "\x07" not in text and HOSTILE in text
 
 
+def test_a_silo_without_a_voice_is_told_once_with_its_reason_and_at_the_end_with_its_rounds(tmp_path):
+    run = Scripted(tmp_path)
+    for _ in range(3):
+        run.write(kind="no-review", round=run.round + 1, silo="silo 2", reason="it sends no review")
+        run.learned(AGREES, ALIKE)
+    run.write(kind="no-review", round=4, silo="silo 3", reason="review: array 'w' is missing (1 of 2 are)").end()
+    console = Console(file=io.StringIO(), width=200)
+    with LiveRun(console, "fedlaw", 3) as live:
+        for event in read_events(run.folder):
+            live.show(event)
+    assert [line.strip() for line in console.file.getvalue().splitlines() if "voice" in line] == [
+        "round 1: silo 2 has no voice in peer review: it sends no review",
+        "round 4: silo 3 has no voice in peer review: review: array 'w' is missing (1 of 2 are)",
+        "silo 2 had no voice in peer review in 3 rounds: it sends no review",
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

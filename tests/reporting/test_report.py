@@ -26,7 +26,7 @@ from fedlaw_flwr.events.verdict import verdict
 from fedlaw_flwr.reporting.explanations import score_of
 from fedlaw_flwr.reporting.figures import comparison_picture, run_labels, weight_map, weights_picture
 from fedlaw_flwr.reporting.in_short import told_by_reviewers
-from fedlaw_flwr.reporting.report import page_data, page_of, repeat, spans, write_report
+from fedlaw_flwr.reporting.report import page_data, page_of, repeat, report_text, spans, write_report
 from fedlaw_flwr.reporting.terminal import verdict_table
 from fedlaw_flwr.simulation.in_process import run_in_process
 
@@ -391,6 +391,85 @@ def test_what_the_gate_rejected_is_one_row_for_one_silo_and_reason(tmp_path):
         ("4", 1, 2, "silent", "no answer within 600 s"),
     ]
     assert spans([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+
+
+def test_a_silo_without_a_valid_review_is_one_row_with_its_rounds_and_reason(tmp_path):
+    run = Scripted(tmp_path)
+    for _ in range(3):
+        run.write(kind="no-review", round=run.round + 1, silo="silo 2", reason="it sends no review")
+        run.learned(AGREES, ALIKE)
+    (row,) = run.end().page().gate
+    assert (row.rounds, row.times, row.silo, row.what, row.reason) == (
+        "1-3",
+        3,
+        "silo 2",
+        "no review",
+        "it sends no review",
+    )
+    assert "it sends no review" in report_text(run.folder)
+
+
+def test_silos_that_lost_their_weight_are_shown_with_how_the_model_serves_them(tmp_path):
+    run = Scripted(tmp_path).learned(but(AGREES, silo_3=-0.05), ALIKE)
+    accuracy = {f"silo {i}": 0.9 for i in range(6)} | {"silo 3": 0.2}
+    run.write(
+        kind="silo-evaluation",
+        round=1,
+        metrics={"accuracy": 0.9},
+        **{"by-silo": {"accuracy": accuracy}, "weights": dict.fromkeys(accuracy, 0.2) | {"silo 3": 0.0}},
+        **{"by-class": [0.9, 0.1, None], "by-class-of": {"silo 3": [None, 0.05, None], "silo 0": [0.9, 0.5, None]}},
+    ).end()
+    page = run.page()
+    name, values = page.served[0]
+    said = dict(zip(page.served_titles, values, strict=True))
+    assert name == "silo 3" and said["Weight"] == "0.0000"
+    assert said["Accuracy on its own examples"] == "0.200" and said["Accuracy of all, by weight"] == "0.900"
+    assert said["Worst class on its own examples"] == "class 1: 0.050"
+    assert "Does the model serve the silos that count for little or nothing?" in report_text(run.folder)
+
+
+def test_a_silo_with_little_weight_is_shown_too_and_one_known_to_attack_is_not(tmp_path):
+    run = Scripted(tmp_path, silos=4, attackers=["silo 3"], max_byzantine=1)
+    run._round(range(4), 1, phase="frozen", weights=[0.45, 0.45, 0.1, 0.0])
+    (row,) = run.end().page().served
+    assert row[0] == "silo 2" and row[1][0] == "0.1000"
+
+
+def test_classes_are_listed_from_the_least_accurate_on(tmp_path):
+    run = Scripted(tmp_path).learned(AGREES, ALIKE)
+    run.write(kind="evaluation", round=1, metrics={"accuracy": 0.6}, **{"by-class": [0.9, 0.3, None, 0.6]}).end()
+    page = run.page()
+    assert page.classes == [
+        ("class 1", ["0.300"]),
+        ("class 3", ["0.600"]),
+        ("class 0", ["0.900"]),
+        ("class 2", ["no examples"]),
+    ]
+    assert "Class by class" in report_text(run.folder)
+
+
+def test_classes_as_silos_tell_them_have_those_left_out_beside_them(tmp_path):
+    run = Scripted(tmp_path, started=False)
+    run.write(kind="run", settings=run.settings.as_config(), attackers={}, version=2)
+    run._round(range(6), 1, phase="frozen", weights=[0.2, 0.2, 0.2, 0.0, 0.2, 0.2])
+    # The run's own evaluations are the server's: this one has none, so that the silos' count.
+    lines = [line for line in (run.folder / "events.jsonl").read_text().splitlines() if '"evaluation"' not in line]
+    (run.folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+    own = {"silo 3": [None, 0.05], "silo 0": [0.9, 0.5]}
+    run.write(
+        kind="silo-evaluation",
+        round=1,
+        metrics={"accuracy": 0.8},
+        **{
+            "by-silo": {"accuracy": {"silo 0": 0.8}},
+            "weights": {"silo 0": 0.2},
+            "by-class": [0.9, 0.5],
+            "by-class-of": own,
+        },
+    ).end()
+    page = run.page()
+    assert page.classes == [("class 1", ["0.500", "1", "0.050"]), ("class 0", ["0.900", "0", ""])]
+    assert page.class_titles[0] == "Accuracy by the silos, as they say, each counted by its weight"
 
 
 def test_bytes_and_seconds_add_up_by_exchange(tmp_path):

@@ -25,6 +25,9 @@ from fedlaw_flwr.apps.shipped.client import SiloFailed, hand_over
 from fedlaw_flwr.cli.main import app
 from fedlaw_flwr.config.document import DocumentError
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.ledger.heads import read_heads
+from fedlaw_flwr.ledger.keys import ServerKey
+from fedlaw_flwr.ledger.writer import Ledger
 from fedlaw_flwr.silo.config import SiloConfig, check_socket
 from fedlaw_flwr.silo.serve import SiloProcess, load_client
 
@@ -93,6 +96,29 @@ def test_the_client_is_prepared_once_and_every_message_has_a_process_of_its_own(
 def test_state_is_kept_between_messages_of_a_run_and_apart_between_runs(silo):
     assert [told(ask(silo, "echo", run=13))["count"] for _ in range(3)] == [1, 2, 3]
     assert told(ask(silo, "echo", run=14))["count"] == 1
+
+
+def test_the_head_of_a_ledger_is_kept_whatever_becomes_of_its_message(silo, tmp_path):
+    ledger = Ledger.create(tmp_path / "ledger.jsonl", ServerKey.fresh())
+    heads = [ledger.head]
+    for number in (1, 2):
+        ledger.write("round", round=number)
+        heads.append(ledger.seal(number))
+    ledger.close()
+
+    def bring(head, do, kind="train", **config):
+        message = message_of(do, ArrayRecord(), 30)
+        message.content["config"].update({"ledger-head": head.text(), **config})
+        message.metadata.message_type = kind
+        return hand_over(message, Context(30, 7, {"socket": str(silo / "silo.sock")}, RecordDict(), {}))
+
+    assert told(bring(heads[0], "echo"))["count"] == 1
+    with pytest.raises(SiloFailed):
+        bring(heads[1], "raise")
+    used = len(json.loads((silo / "state" / "budget.json").read_text()))
+    assert len(bring(heads[2], "die", "query", reply="head").content) == 0  # no client is called
+    assert len(json.loads((silo / "state" / "budget.json").read_text())) == used
+    assert read_heads(silo / "state" / "heads") == heads
 
 
 def test_what_fails_tells_its_type_and_keeps_its_text(silo):

@@ -10,7 +10,7 @@ from scripted import ScriptedGrid, record_of, reply, stopped_clock
 
 from fedlaw_flwr.events.folder import RunFailed, read_events
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import EvaluatedBySilos, RoundEnded, RunEnded, RunStarted, Warned
+from fedlaw_flwr.events.types import Evaluated, EvaluatedBySilos, NoReview, RoundEnded, RunEnded, RunStarted, Warned
 from fedlaw_flwr.strategy import FedLAW, RuleStrategy
 
 TARGET = np.array([1.0, -1.0, 2.0, 0.5], np.float32)
@@ -318,3 +318,95 @@ def test_a_record_without_metrics_is_nobodys_metrics():
     from fedlaw_flwr.strategy.metrics import agreeing
 
     assert agreeing([RecordDict(), RecordDict({"a": MetricRecord(), "b": MetricRecord()})]) == []
+
+
+# -- what silos say of the model -----------------------------------------------------------------------------------
+
+
+def telling(i, value=0.8, loss=None, classes=None):
+    """An honest silo that reports this accuracy, and this loss of the model it evaluates."""
+    honest = silo(i, accuracy=value)
+
+    def answer(received):
+        content = honest(received)
+        if received.message_type == "evaluate":
+            told = dict(content["metrics"]) | ({} if loss is None else {"loss": loss})
+            content["metrics"] = MetricRecord(told | ({} if classes is None else {"accuracy-by-class": classes}))
+        return content
+
+    return answer
+
+
+def evaluated(scripts, rounds=3):
+    _, events, *_ = start(scripts=scripts, rounds=rounds, fraction_evaluate=1.0)
+    return of(events, EvaluatedBySilos)[-1], of(events, RoundEnded)[-1]
+
+
+@pytest.mark.parametrize("lie", [0.0, 1.0, 1e9, -1e9])
+def test_a_silo_that_lies_about_its_accuracy_moves_what_is_shown_by_no_more_than_its_weight(lie):
+    honest, ended = evaluated([telling(i) for i in range(8)])
+    lied, _ = evaluated([telling(i, lie if i == 3 else 0.8) for i in range(8)])
+    assert honest.metrics["accuracy"] == pytest.approx(0.8)
+    moved = abs(lied.metrics["accuracy"] - honest.metrics["accuracy"])
+    assert moved <= ended.weight_of["silo 3"] + 1e-9
+    assert moved > 0.01 or not 0 <= lie <= 1  # within [0, 1] it counts for what its weight is
+    assert lied.weights == ended.weight_of and lied.by_silo["accuracy"]["silo 3"] == lie
+
+
+def test_of_a_loss_the_weighted_median_is_shown_and_a_lie_leaves_it_where_it_was():
+    honest, _ = evaluated([telling(i, loss=0.5) for i in range(8)])
+    lied, _ = evaluated([telling(i, loss=1e29 if i == 3 else 0.5) for i in range(8)])
+    assert lied.metrics["loss"] == lied.medians["loss"] == honest.metrics["loss"] == 0.5
+    assert lied.means["loss"] > 1e27 and lied.spreads["loss"] == 0
+
+
+def test_silos_without_weight_have_no_say_and_stay_to_be_seen():
+    scripts = [silo(i, -1.0, accuracy=0.1) if i > 5 else telling(i) for i in range(8)]
+    found, ended = evaluated(scripts, rounds=20)
+    assert ended.weight_of["silo 6"] == 0 == found.weights["silo 7"]
+    assert found.metrics["accuracy"] == pytest.approx(0.8)
+    assert found.by_silo["accuracy"]["silo 6"] == 0.1
+
+
+def test_where_a_rule_gives_no_weights_all_silos_count_alike():
+    strategy = RuleStrategy("cw_median", max_byzantine=2, lr=0.1, fraction_evaluate=1.0)
+    _, events, *_ = start(strategy, scripts=[telling(i, i / 10) for i in range(8)])
+    assert of(events, EvaluatedBySilos)[-1].metrics["accuracy"] == pytest.approx(0.35)
+
+
+def test_accuracy_by_class_is_put_together_and_kept_by_silo():
+    nan = float("nan")
+    scripts = [telling(i, classes=[0.9, nan] if i % 2 else [nan, 0.4]) for i in range(7)]
+    found, _ = evaluated([*scripts, telling(7, classes=["junk"])])  # which Flower refuses: that silo is silent
+    assert found.by_class == (0.9, 0.4)
+    assert found.by_class_of["silo 1"] == (0.9, None) and found.by_class_of["silo 2"] == (None, 0.4)
+
+
+def test_the_servers_own_accuracy_by_class_is_in_the_event_and_not_among_its_figures():
+    def measure(server_round, arrays):
+        return MetricRecord({"accuracy": 0.5, "accuracy-by-class": [0.25, 0.75, float("nan")]})
+
+    result, events, *_ = start(evaluate_fn=measure)
+    last = of(events, Evaluated)[-1]
+    assert last.by_class == (0.25, 0.75, None) and last.metrics == {"accuracy": 0.5}
+    assert result.evaluate_metrics_serverapp[3]["accuracy-by-class"][0] == 0.25
+
+
+def test_a_silo_without_a_voice_is_logged_once_with_its_reason_and_at_the_end_with_its_rounds(caplog):
+    def reviewing(i):
+        def answer(received):
+            content = silo(i)(received)
+            if received.reply == "review" and i:
+                content["review"] = record_of({"w": 2 * (received.arrays["w"] - TARGET)})
+                content["metrics"] = MetricRecord({**content["metrics"], "balanced-loss": 1.0})
+            return content
+
+        return answer
+
+    _, events, *_ = start(scripts=[reviewing(i) for i in range(8)], rounds=5, variant="review")
+    assert len(of(events, NoReview)) == 5
+    said = [record.getMessage() for record in caplog.records if "voice" in record.getMessage()]
+    assert said == [
+        "round 1: silo 0 has no voice in peer review: it sends no review",
+        "silo 0 had no voice in peer review in 5 rounds: it sends no review",
+    ]
