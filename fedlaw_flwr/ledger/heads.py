@@ -18,6 +18,7 @@ HEAD_ALONE = "head"
 
 _LONGEST = 2000
 _DIGITS = {"run": 32, "digest": 64, "key": 64, "signature": 128}
+_LENGTH = 420  # of a head as text: of names 92, of digits 288, of numbers 40
 _SIGNED = b"fedlaw ledger head, version 1\n"
 
 
@@ -58,8 +59,11 @@ class Head:
         return is_signed_by(self.key, self.signature, _content(*told))
 
     def text(self) -> str:
-        """The head as one line of JSON, as messages and files have it."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """The head as one line of JSON, as messages and files have it.
+
+        It is filled up with blanks, so that the messages of a resumed run are as long as those of one never killed.
+        """
+        return json.dumps(asdict(self), separators=(",", ":")).ljust(_LENGTH)
 
     def __str__(self) -> str:
         begun = f", attempt {self.attempt}" if self.attempt > 1 else ""
