@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ class LocalFederation:
             number = control.submit(str(self.folder.package), run_config(self.federation, attempts.changed))
             folder = self.runs / (attempts.resume or f"run-{number}")
             ended, rounds = "", 0
-            for event in follow(folder, lambda run=number: control.status(run).startswith("finished"), before=before):
+            for event in follow(folder, partial(_is_over, control, number), before=before):
                 on_event(event)
                 if isinstance(event, RoundEnded):
                     rounds = event.round
@@ -506,3 +507,8 @@ class LocalFederation:
 
     def _of(self, silos: Sequence[str]) -> list[str]:
         return ["superlink", "server-app", *(f"{silo}-{part}" for silo in silos for part in ("data", "node", "app"))]
+
+
+def _is_over(control: Control, number: str) -> bool:
+    """Whether Flower says that a run is over."""
+    return control.status(number).startswith("finished")
