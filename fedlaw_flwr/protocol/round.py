@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedlaw_flwr.core.blocks import Vector, weighted_sum
 from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.attendance import Asked
 from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.protocol.legacy import TODAYS, RecordNames
@@ -96,6 +97,8 @@ class Channel:
         finder: What finds the loss key in exchange 1, where it is not known; None: `loss_key` is. Default: None.
         names: Under which names a message has the model and the config.
         keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
+        ask: Called with the round and the silos online; says who of them is asked. None: all are. Default: None.
+        trial_timeout: Seconds that exchange 2 waits; 0: `timeout`. Default: 0.
     """
 
     grid: Grid
@@ -111,6 +114,8 @@ class Channel:
     finder: LossFinder | None = None
     names: RecordNames = TODAYS
     keeps_records: bool = False
+    ask: Callable[[int, list[Silo]], Asked] | None = None
+    trial_timeout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,9 +174,11 @@ class RoundExchanges:
         outcomes: What became of each exchange so far.
         replies: What exchange 1 brought.
         records: What each silo replied in exchange 1, by node id, without its arrays; empty where it is not kept.
+        asked: Who was asked in exchange 1.
     """
 
     replies: Replies
+    asked: Asked
 
     def __init__(self, channel: Channel, server_round: int) -> None:
         self.server_round = server_round
@@ -180,7 +187,7 @@ class RoundExchanges:
         self._channel = channel
 
     def first(self, model: Model, reviewed: bool = False) -> None:
-        """Sends the model to everyone online, asks for an update and its loss, and keeps what came in `replies`.
+        """Sends the model to everyone who is asked, asks for an update and its loss, and keeps what came in `replies`.
 
         Args:
             model: The model that is sent out.
@@ -188,10 +195,10 @@ class RoundExchanges:
                 and an event says why it has no voice. Default: no.
         """
         channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
-        asks = [
-            Ask(silo, gate.REVIEW if reviewed else "update")
-            for silo in retried(lambda: roster.refresh(channel.grid), channel.timeout)
-        ]
+        online = retried(lambda: roster.refresh(channel.grid), channel.timeout)
+        everyone = Asked(online, len(online), len(online))
+        self.asked = everyone if channel.ask is None else channel.ask(self.server_round, online)
+        asks = [Ask(silo, gate.REVIEW if reviewed else "update") for silo in self.asked.silos]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)
         if reviewed:
             matrix.reserve_reviews(model.layout)
@@ -282,9 +289,8 @@ class RoundExchanges:
     ) -> Outcome:
         channel = self._channel
         config = {**channel.config, "server-round": self.server_round, "exchange": number}
-        outcome = run_exchange(
-            channel.grid, asks, model.arrays(), config, receive, channel.timeout, names=channel.names
-        )
+        timeout = channel.trial_timeout if number == 2 and channel.trial_timeout else channel.timeout
+        outcome = run_exchange(channel.grid, asks, model.arrays(), config, receive, timeout, names=channel.names)
         settle(outcome)
         self.outcomes.append(outcome)
         for silo, reason in outcome.rejected.items():
