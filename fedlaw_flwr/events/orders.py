@@ -1,6 +1,7 @@
 """What an operator tells a run while it goes on: `orders.jsonl` in its folder, one JSON object a line, read each round."""
 
 import json
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,3 +74,10 @@ def _order(line: str) -> Order:
         return Order(str(said["order"]), str(said["silo"]))
     except (ValueError, TypeError, KeyError):
         return Order("", line[:80])
+
+
+if __name__ == "__main__":  # RUNS pardon|remove SILO: so the server's container is asked
+    try:
+        give(newest(Path(sys.argv[1])), Order(sys.argv[2], sys.argv[3]))
+    except (InputError, NotThere) as error:
+        sys.exit(str(error))

@@ -60,7 +60,7 @@ class Updates:
         honest: Who is honest, (m,): known in an experiment only, for `clip="oracle"`.
         reviews: Where reviews were asked for, what came. Default: None.
         sample: Where a part of the silos is asked in a round: who was asked. Default: None, everyone.
-        pool: Of how many silos the sample was drawn. Default: 0, where there is no sample.
+        pool: The silos of which the sample was drawn. Default: none, where there is no sample.
     """
 
     silos: Sequence[Hashable]
@@ -72,7 +72,7 @@ class Updates:
     honest: Mask
     reviews: Reviews | None = None
     sample: frozenset[Hashable] | None = None
-    pool: int = 0
+    pool: frozenset[Hashable] = frozenset()
 
 
 @dataclass
@@ -214,7 +214,7 @@ class WeightLearning:
             self.resize(first.asked)
         federation = self._simplex_in(round_number)
         if first.sample is not None:
-            federation = federation.sampled(self.simplex.n - (first.pool - len(first.sample)))
+            federation = federation.sampled(self.simplex.n - (len(first.pool) - len(first.sample)))
         present = self._among(federation, m, first.rejected)
         if present is None:
             return Skip(self._too_few(m, first.rejected))
@@ -230,7 +230,10 @@ class WeightLearning:
         w = cap_cluster_weight(w if sample is None else capped(w, present.t), units, present.t)
         if not learns:
             account.phase = "frozen"
-            missing = standing.missing(first.silos, first.sample)
+            missing = standing.missing(first.silos if first.sample is None else first.pool)
+            drawn = 0.0 if first.sample is None else standing.missing(first.silos, first.sample)
+            if missing <= 0.5 < drawn:
+                return Skip(f"of the weight of the silos drawn {drawn:.0%} did not answer, or none of them has any", account)
             if missing > 0.5:
                 self._relearn()
                 return Skip(
@@ -360,7 +363,7 @@ class WeightLearning:
         """Who was asked, where that was not everyone. All but b of those who can be asked are waited for."""
         if first.sample is None:
             return None
-        return Sample(first.sample, 1.0 / self.simplex.n, max(1, first.pool - self.simplex.b))
+        return Sample(first.sample, 1.0 / self.simplex.n, max(1, len(first.pool) - self.simplex.b))
 
     @property
     def _scale(self) -> float:

@@ -49,12 +49,12 @@ class Asked:
 
     Attributes:
         silos: Those asked, in the roster's order.
-        pool: How many could have been asked: online, not removed, and not sitting out.
+        pool: Those who could have been asked: online, not removed, and not sitting out.
         there: How many silos are online and not removed.
     """
 
     silos: list[Silo]
-    pool: int
+    pool: list[Silo]
     there: int
 
 
@@ -150,7 +150,7 @@ class Attendance:
             drawn = draw([key for node, key in keys.items() if node not in new], count, self.seed, server_round)
             chosen = [silo for silo in able if silo.node_id in new or keys[silo.node_id] in drawn]
         self._met.update(silo.node_id for silo in chosen)
-        return Asked(chosen, len(able), there)
+        return Asked(chosen, able, there)
 
     def note(self, server_round: int, outcomes: Sequence[Outcome], silos: Iterable[Silo], most: int) -> dict[str, SitOut]:
         """Takes what became of the silos asked, and returns who sits out from now on.

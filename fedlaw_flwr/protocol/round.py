@@ -196,7 +196,7 @@ class RoundExchanges:
         """
         channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
         online = retried(lambda: roster.refresh(channel.grid), channel.timeout)
-        everyone = Asked(online, len(online), len(online))
+        everyone = Asked(online, online, len(online))
         self.asked = everyone if channel.ask is None else channel.ask(self.server_round, online)
         asks = [Ask(silo, gate.REVIEW if reviewed else "update") for silo in self.asked.silos]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)

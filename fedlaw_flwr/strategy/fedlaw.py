@@ -143,7 +143,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
             honest=self._is_honest(replies.silos),
             reviews=reviews,
             sample=frozenset(silo.node_id for silo in asked.silos) if sampled else None,
-            pool=asked.pool if sampled else 0,
+            pool=frozenset(silo.node_id for silo in asked.pool) if sampled else frozenset(),
         )
 
     def _try(self, exchanges: RoundExchanges, trial_model: Model, trial: Trial) -> int:
