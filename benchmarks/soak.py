@@ -2,9 +2,9 @@
 
 Twenty silos learn digits in this process, four of them hostile (b = 4). All four flip labels; one of them sends junk as
 well, one falls silent for good, one sends updates a million times too long. Of the sixteen honest silos one flaps, one
-is slow, one joins late, one leaves for good, and one sits out after a silence until it is pardoned. The accuracy is held
-against the same run in which nobody attacks and nothing fails. Time passes only while the server waits for a reply, so
-hours of waiting cost nothing.
+is slow, one joins late, one leaves for good, and one sits out after a silence until it is pardoned. The accuracy is
+held against the same run in which nobody attacks and nothing fails. Time passes only while the server waits for a
+reply, so hours of waiting cost nothing.
 """
 
 import json
@@ -238,7 +238,7 @@ def soak(rounds: int = ROUNDS, faults: bool = True, restart: Restart = through_j
 
 
 def growth(resident: list[float]) -> float:
-    """By how much memory grew over the last two thirds of a run, in MiB: medians of the first and last tenth of them."""
+    """By how much memory grew over the last two thirds of a run, in MiB: the medians of their first and last tenth."""
     later = resident[len(resident) // 3 :]
     tenth = max(1, len(later) // 10)
     return float(np.median(later[-tenth:]) - np.median(later[:tenth]))

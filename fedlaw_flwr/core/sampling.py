@@ -28,7 +28,9 @@ def enough_asked(fraction: float, n: int, needed: int, why: str) -> None:
     """
     asked = sample_size(fraction, n)
     if fraction < 1 and asked < needed:
-        least = next(percent / 100 for percent in range(1, 101) if percent == 100 or sample_size(percent / 100, n) >= needed)
+        least = next(
+            percent / 100 for percent in range(1, 101) if percent == 100 or sample_size(percent / 100, n) >= needed
+        )
         raise InputError(
             f"fraction-train={fraction:g} of n={n} silos asks {asked} in a round, and {needed} are needed ({why}): "
             f"set fraction-train to at least {least:g}"

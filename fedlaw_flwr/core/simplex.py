@@ -115,8 +115,8 @@ class Simplex:
     def sampled(self, k: int) -> "Simplex":
         """The allowed weights where the server asks k of the n silos, and the others sit this round out by its choice.
 
-        b stays: in the worst draw every Byzantine silo is in the sample. The k - b others that are sure to be honest take
-        the place of n - b: s_k = ceil(s (k - b) / (n - b)); where more than n - b may carry weight, k - (n - s).
+        b stays: in the worst draw every Byzantine silo is in the sample. The k - b others that are sure to be honest
+        take the place of n - b: s_k = ceil(s (k - b) / (n - b)); where more than n - b may carry weight, k - (n - s).
         t_k = max(t s / s_k, 1 / s_k). With k = n nothing changes.
 
         Args:

@@ -29,8 +29,8 @@ class Sample:
 class Standing:
     """The weight every silo was last given: kept while the silo is absent, 0 after it avoided being scored.
 
-    Where a part of the silos is asked in a round, weights of different samples are kept on one scale: a weight w_i among
-    the m silos scored is kept as w_i m / n.
+    Where a part of the silos is asked in a round, weights of different samples are kept on one scale: a weight w_i
+    among the m silos scored is kept as w_i m / n.
 
     Args:
         schedule: The rounds in which weights are learned.

@@ -269,9 +269,7 @@ class Containers:
             RunFailed: If no run goes on, with what the server said.
         """
         self.federation.named(silo)
-        self.compose(
-            "exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.events.orders", "/runs", what, silo
-        )
+        self.compose("exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.events.orders", "/runs", what, silo)
 
     def copy_out(self, service: str, path: str, target: Path) -> None:
         """Copies a file or folder out of a service's container."""

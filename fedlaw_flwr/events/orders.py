@@ -1,4 +1,4 @@
-"""What an operator tells a run while it goes on: `orders.jsonl` in its folder, one JSON object a line, read each round."""
+"""What an operator tells a run while it goes on: `orders.jsonl` in its folder, an object a line, read each round."""
 
 import json
 import sys

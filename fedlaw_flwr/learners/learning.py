@@ -233,7 +233,9 @@ class WeightLearning:
             missing = standing.missing(first.silos if first.sample is None else first.pool)
             drawn = 0.0 if first.sample is None else standing.missing(first.silos, first.sample)
             if missing <= 0.5 < drawn:
-                return Skip(f"of the weight of the silos drawn {drawn:.0%} did not answer, or none of them has any", account)
+                return Skip(
+                    f"of the weight of the silos drawn {drawn:.0%} did not answer, or none of them has any", account
+                )
             if missing > 0.5:
                 self._relearn()
                 return Skip(

@@ -35,5 +35,8 @@ def build(options: WeightOptions) -> Pieces:
 
 
 LEARNER = Learner(
-    "FedLAW, frozen once the same silos carried weight for 3 rounds", "ours, docs/research/defences.md", build, samples=False
+    "FedLAW, frozen once the same silos carried weight for 3 rounds",
+    "ours, docs/research/defences.md",
+    build,
+    samples=False,
 )

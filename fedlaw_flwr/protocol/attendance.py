@@ -1,4 +1,4 @@
-"""Who is asked in a round: strikes for silence and junk, silos that sit out, removed silos, and the sample of a round."""
+"""Who is asked in a round: strikes for silence and junk, who sits out, who is removed, and the sample of a round."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.sampling import draw, sample_size
-from fedlaw_flwr.protocol.exchange import NOT_SENT, Outcome
+from fedlaw_flwr.protocol.exchange import NOT_SENT, OF_THE_CLIENT, Outcome
 from fedlaw_flwr.protocol.roster import NAMELESS, Silo
 
 _VERSION = 1
@@ -71,8 +71,8 @@ class Attendance:
     What does not: a message that could not be sent; an exchange in which nobody at all answered, which tells of the
     line and not of the silos; rejected replies and errors of more than b silos at once, who cannot all be Byzantine, so
     that the model or the settings are at fault; errors and rejected replies at the trial model, which one liar can make
-    such that honest losses are infinite; and rounds in which a silo was not asked or not online. These change nothing. A
-    round with usable replies ends the row.
+    such that honest losses are infinite; and rounds in which a silo was not asked or not online. These change nothing.
+    A round with usable replies ends the row.
 
     Silos are known by the name the operator registered or, in a simulation, the partition that they claim.
 
@@ -152,7 +152,9 @@ class Attendance:
         self._met.update(silo.node_id for silo in chosen)
         return Asked(chosen, able, there)
 
-    def note(self, server_round: int, outcomes: Sequence[Outcome], silos: Iterable[Silo], most: int) -> dict[str, SitOut]:
+    def note(
+        self, server_round: int, outcomes: Sequence[Outcome], silos: Iterable[Silo], most: int
+    ) -> dict[str, SitOut]:
         """Takes what became of the silos asked, and returns who sits out from now on.
 
         Args:
@@ -256,8 +258,10 @@ def _struck(outcomes: Sequence[Outcome], most: int) -> tuple[dict[int, tuple[boo
 
 
 def _heard(outcome: Outcome) -> bool:
-    """Whether anybody gave any sign of life."""
-    return bool(outcome.answered or outcome.rejected) or any(map(_is_error, outcome.silent.values()))
+    """Whether anybody gave any sign of life. Other errors than a ClientApp's are the SuperLink's own words."""
+    return bool(outcome.answered or outcome.rejected) or any(
+        reason.startswith(OF_THE_CLIENT) for reason in outcome.silent.values()
+    )
 
 
 def _is_error(reason: str) -> bool:

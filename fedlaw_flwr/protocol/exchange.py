@@ -18,6 +18,8 @@ from fedlaw_flwr.protocol.text import cause
 
 NOT_SENT = "the message could not be sent"
 """Why a silo is silent that the SuperLink would not take a message for."""
+OF_THE_CLIENT = "error 2: "
+"""How the reason of a silo begins whose ClientApp raised an error."""
 
 _log = logging.getLogger("flwr")
 _LONGEST_REASON = 180  # characters of what a silo says of itself that get into the log

@@ -499,7 +499,7 @@ class MatrixStrategy(ServerOptions, Strategy):
                 )
             )
             _log.warning(
-                "%s sits out: in %s rounds in a row it gave no usable reply (%s); `fedlaw deploy pardon` lets it in again",
+                "%s sits out: no usable reply in %s rounds in a row (%s); `fedlaw deploy pardon` lets it in again",
                 *(silo, self.strikes, one.reason),
             )
 

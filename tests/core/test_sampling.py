@@ -35,7 +35,9 @@ def test_every_silo_is_drawn_equally_often():
     assert all(abs(count - 200) < 60 for count in counts.values())
 
 
-@pytest.mark.parametrize(("fraction", "n", "size"), [(0.5, 20, 10), (0.3, 10, 3), (0.31, 10, 4), (1.0, 7, 7), (0.1, 3, 1)])
+@pytest.mark.parametrize(
+    ("fraction", "n", "size"), [(0.5, 20, 10), (0.3, 10, 3), (0.31, 10, 4), (1.0, 7, 7), (0.1, 3, 1)]
+)
 def test_the_size_of_a_sample_is_rounded_up_and_not_by_a_float_s_hair(fraction, n, size):
     assert sample_size(fraction, n) == size
 

@@ -146,7 +146,10 @@ MANY = [f"clinic-{number:02}" for number in range(20)]
 
 
 def drawn(attendance, server_round, nodes=range(20), names=MANY):
-    return [silo.name for silo in attendance.ask(server_round, [Silo(n, s) for n, s in zip(nodes, names, strict=True)]).silos]
+    return [
+        silo.name
+        for silo in attendance.ask(server_round, [Silo(n, s) for n, s in zip(nodes, names, strict=True)]).silos
+    ]
 
 
 def test_a_sample_depends_on_seed_and_names_and_not_on_node_ids():

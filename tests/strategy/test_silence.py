@@ -240,7 +240,11 @@ def test_only_a_removal_makes_n_and_b_smaller():
     assert [(event.silo, event.n, event.b) for event in held.of("removed")] == [("aachen", 9, 2), ("bonn", 8, 2)]
     assert len(held.of("warning")) == 2 and held.asked(4) == set(NAMES[2:])
     assert held.strategy.learning.simplex.n == 8
-    fewer = Held(ten(), between=lambda k, held: [held.strategy.remove(n) for n in NAMES[:5]] if k == 3 else None, max_byzantine=0.2)
+    fewer = Held(
+        ten(),
+        between=lambda k, held: [held.strategy.remove(n) for n in NAMES[:5]] if k == 3 else None,
+        max_byzantine=0.2,
+    )
     assert fewer.of("removed")[-1].b == 1 and fewer.strategy.learning.simplex.b == 1
 
 
@@ -252,7 +256,11 @@ def test_a_removal_that_b_does_not_allow_is_refused_in_a_sentence():
 
 def test_a_rule_takes_a_removal_too():
     strategy = RuleStrategy("trimmed_mean", lr=0.1, max_byzantine=0.2, startup_timeout=5.0)
-    held = Held(ten(), between=lambda k, held: [held.strategy.remove(n) for n in NAMES[:5]] if k == 2 else None, strategy=strategy)
+    held = Held(
+        ten(),
+        between=lambda k, held: [held.strategy.remove(n) for n in NAMES[:5]] if k == 2 else None,
+        strategy=strategy,
+    )
     assert held.strategy.rule_settings.f == held.strategy.aggregate.settings.f == 1 and len(held.rounds) == 8
 
 
@@ -262,7 +270,9 @@ def test_a_rule_takes_a_removal_too():
 def test_a_silo_that_joins_late_is_told_and_n_and_b_count_it():
     grid = ScriptedGrid(ten(), NAMES)
     grid.online = set(range(8))
-    held = Held(None, grid=grid, between=lambda k, held: grid.online.update({8, 9}) if k == 6 else None, max_byzantine=0.25)
+    held = Held(
+        None, grid=grid, between=lambda k, held: grid.online.update({8, 9}) if k == 6 else None, max_byzantine=0.25
+    )
     assert [(event.round, event.silo) for event in held.of("joined")] == [(7, "ilmenau"), (7, "jena")]
     assert (held.strategy.learning.simplex.n, held.strategy.learning.simplex.b) == (10, 3)
 

@@ -1,4 +1,4 @@
-"""Replies that a hostile silo might send: a valid one changed in its records, its arrays, their headers and its bytes."""
+"""Replies that a hostile silo might send: a valid one changed in its records, arrays, headers and bytes."""
 
 import io
 import struct
@@ -22,7 +22,22 @@ GRADIENT = {"w": np.full((2, 3), 0.5, np.float32), "scale": np.array(-1.0, np.fl
 
 _NAMES = ("w", "scale", "bn.running_mean", "bn.num_batches_tracked", "W", "", "module.w", "x\ny", "é" * 40)
 _DTYPES = ("<f4", ">f4", "<f8", "<f2", "<i8", "<c8", "|O", "|S4", "<U9", "|b1", "float32", "m8[s]", "V12")
-_NUMBERS = (0, -1, 2**31, 2**63, 10**400, 0.0, -0.0, 1e30, 1.1e30, -1e308, float("nan"), float("inf"), float("-inf"), 0.7)
+_NUMBERS = (
+    0,
+    -1,
+    2**31,
+    2**63,
+    10**400,
+    0.0,
+    -0.0,
+    1e30,
+    1.1e30,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    0.7,
+)
 
 
 def valid() -> RecordDict:
@@ -59,7 +74,13 @@ def _saved(value) -> bytes:
 
 def _npy(header: str, numbers: bytes, version: bytes) -> bytes:
     text = header.encode("latin1", "replace")
-    return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\x01\x00" else "<I", len(text) % 65536) + text + numbers
+    return (
+        b"\x93NUMPY"
+        + version
+        + struct.pack("<H" if version == b"\x01\x00" else "<I", len(text) % 65536)
+        + text
+        + numbers
+    )
 
 
 @st.composite
@@ -73,9 +94,18 @@ def _array(draw) -> Array:
         with np.errstate(all="ignore"):
             data = _saved(np.full(shape, fill).astype(dtype))
     elif how == "header":
-        shape = draw(st.sampled_from(["(2, 3)", "()", "(2,)", "(-2, 3)", "(10**9,)", "(1000000000000,)", "[2, 3]", "None", "(2.0,)"]))
-        header = f"{{'descr': '{draw(st.sampled_from(_DTYPES))}', 'fortran_order': {draw(st.sampled_from(['False', 'True', '1', 'None']))}, 'shape': {shape}}}"
-        data = _npy(header, draw(st.binary(max_size=40)), draw(st.sampled_from([b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x09"])))
+        shape = draw(
+            st.sampled_from(
+                ["(2, 3)", "()", "(2,)", "(-2, 3)", "(10**9,)", "(1000000000000,)", "[2, 3]", "None", "(2.0,)"]
+            )
+        )
+        dtype, order = draw(st.sampled_from(_DTYPES)), draw(st.sampled_from(["False", "True", "1", "None"]))
+        header = f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}}}"
+        data = _npy(
+            header,
+            draw(st.binary(max_size=40)),
+            draw(st.sampled_from([b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x09"])),
+        )
     elif how == "bytes":
         honest = bytearray(_saved(STATE["w"] + 1))
         for _ in range(draw(st.integers(1, 6))):
@@ -98,7 +128,11 @@ def replies(draw) -> RecordDict:
     content = valid()
     for _ in range(draw(st.integers(1, 4))):
         record = draw(st.sampled_from(["arrays", REVIEW, "metrics", "silo", "more", "description"]))
-        change = draw(st.sampled_from(["array", "array", "array", "drop", "rename", "number", "number", "double", "empty", "text"]))
+        change = draw(
+            st.sampled_from(
+                ["array", "array", "array", "drop", "rename", "number", "number", "double", "empty", "text"]
+            )
+        )
         found = content.get(record)
         if change == "array" and isinstance(found, ArrayRecord):
             found[draw(st.sampled_from(_NAMES))] = draw(_array())
@@ -121,7 +155,11 @@ def replies(draw) -> RecordDict:
             content[record] = draw(st.sampled_from([ArrayRecord, MetricRecord, ConfigRecord]))()
         elif change == "text":
             text = draw(st.sampled_from(["", "{", "[" * 5000, '{"a": 1}', '{"a": "b"}', "x\ny"]))
-            values = {"description": text, "alarms": draw(st.lists(st.text(max_size=5), max_size=30)), "partition-id": draw(st.integers(-5, 2**40))}
+            values = {
+                "description": text,
+                "alarms": draw(st.lists(st.text(max_size=5), max_size=30)),
+                "partition-id": draw(st.integers(-5, 2**40)),
+            }
             content[record] = ConfigRecord(values)
     return content
 
