@@ -20,4 +20,4 @@ def test_every_fault_at_once_costs_less_than_a_point_and_no_memory_and_is_in_the
     silent = {event.silo for event in soaked.of("silent")}
     assert {name_of(silo) for silo in (cast.flapping, cast.slow, cast.mute, cast.pardoned)} <= silent
     last = soaked.of("round")[-1].weight_of
-    assert last[name_of(cast.huge)] == 0 and last[name_of(cast.late)] > 0 and last[name_of(cast.pardoned)] > 0
+    assert last[name_of(cast.huge)] == 0 and last[name_of(cast.pardoned)] > 0 and name_of(cast.late) in last
