@@ -27,7 +27,7 @@ from fedlaw_flwr.events.types import OnEvent, RunStarted, Warned
 from fedlaw_flwr.ledger.keys import ServerKey
 from fedlaw_flwr.records.schema import differences
 from fedlaw_flwr.strategy import FedLAW, RuleStrategy
-from fedlaw_flwr.strategy.base import MatrixStrategy
+from fedlaw_flwr.strategy.base import MatrixStrategy, TooFewSilos
 from fedlaw_flwr.tasks import OWN
 from fedlaw_flwr.tasks.base import Task
 from fedlaw_flwr.tasks.device import device
@@ -80,7 +80,8 @@ def run_experiment(grid: Grid, settings: Settings, run: RunFolder | Checkpoints)
 
     Raises:
         InputError: For knowledge = "omniscient" on a grid other than the batched engine's.
-        RunFailed: If every round was skipped, so that none moved the model.
+        RunFailed: If every round was skipped, so that none moved the model; if too few silos still take part, once the
+            model so far is in the folder.
     """
     if settings.knowledge == "omniscient" and not isinstance(grid, BatchedGrid):
         raise InputError(NOT_OMNISCIENT)
@@ -92,9 +93,8 @@ def run_experiment(grid: Grid, settings: Settings, run: RunFolder | Checkpoints)
         for warning in warnings_of(settings):
             folder.write(Warned(reason=warning))
             _log.warning(warning)
-    strategy = build_strategy(
-        settings, folder.write, checkpoint=checkpoints, ledger_dir=folder.path, **beginning.strategy
-    )
+    places = {"checkpoint": checkpoints, "ledger_dir": folder.path, "orders_in": folder.path}
+    strategy = build_strategy(settings, folder.write, **places, **beginning.strategy)
     config: dict[str, Any] = {
         "lr": settings.lr,
         "local-epochs": settings.local_epochs,
@@ -110,6 +110,8 @@ def run_experiment(grid: Grid, settings: Settings, run: RunFolder | Checkpoints)
             evaluate_fn=beginning.evaluate_fn,
         )
     except RunFailed as failure:
+        if isinstance(failure, TooFewSilos):
+            folder.save_model({key: array.numpy() for key, array in failure.result.arrays.items()})
         raise RunFailed(f"{failure}; {folder.path / EVENTS} says why of each round") from failure
     folder.save_model({key: array.numpy() for key, array in result.arrays.items()})
     return result

@@ -102,6 +102,28 @@ def unregister(file: File, silo: SiloName) -> None:
 
 
 @containers.command()
+def pardon(file: File, silo: SiloName) -> None:
+    """Lets a silo that sits out back into the run that goes on: it is asked again from the next round on."""
+    from fedlaw_flwr.deploy.containers import Containers
+    from fedlaw_flwr.events.orders import PARDON
+
+    federation, folder = read(file)
+    Containers(federation, folder).order(PARDON, silo)
+    say(f"{silo} is asked again from the next round on")
+
+
+@containers.command()
+def remove(file: File, silo: SiloName) -> None:
+    """Takes a silo out of the run that goes on: n, and b where it is a fraction, are smaller from the next round on."""
+    from fedlaw_flwr.deploy.containers import Containers
+    from fedlaw_flwr.events.orders import REMOVE
+
+    federation, folder = read(file)
+    Containers(federation, folder).order(REMOVE, silo)
+    say(f"{silo} is out of this run; `fedlaw deploy containers unregister` takes its key off the server")
+
+
+@containers.command()
 def prune(file: File) -> None:
     """Removes run folders older than `retention-days`, the server's and their copies here."""
     from fedlaw_flwr.deploy.containers import Containers

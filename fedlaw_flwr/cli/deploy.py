@@ -126,6 +126,24 @@ def unregister(file: File, silo: SiloName) -> None:
 
 
 @deploy.command()
+def pardon(file: File, silo: SiloName) -> None:
+    """Lets a silo that sits out back into the run that goes on: it is asked again from the next round on."""
+    from fedlaw_flwr.events.orders import PARDON
+
+    _order(file, PARDON, silo)
+    _say(f"{silo} is asked again from the next round on")
+
+
+@deploy.command()
+def remove(file: File, silo: SiloName) -> None:
+    """Takes a silo out of the run that goes on: n, and b where it is a fraction, are smaller from the next round on."""
+    from fedlaw_flwr.events.orders import REMOVE
+
+    _order(file, REMOVE, silo)
+    _say(f"{silo} is out of this run from the next round on; `fedlaw deploy unregister` takes its key off the server")
+
+
+@deploy.command()
 def bundle(file: File, silo: SiloName) -> None:
     """The archive to hand to one institution: CA certificate, its compose file, instructions; no key, no other silo."""
     from fedlaw_flwr.deploy.bundle import write_bundle
@@ -371,6 +389,14 @@ def metrics(
     from fedlaw_flwr.reporting.prometheus import serve
 
     serve(runs, host, port)
+
+
+def _order(file: Path, what: str, silo: str) -> None:
+    from fedlaw_flwr.events.orders import Order, give, newest
+
+    federation, folder = _read(file)
+    federation.named(silo)
+    give(newest(_local(federation, folder).runs), Order(what, silo))
 
 
 def _local(federation: "Federation", folder: "FederationFolder") -> "LocalFederation":

@@ -17,8 +17,9 @@ from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.partition import Partition
 from fedlaw_flwr.core.setting import Setting, check_settings, did_you_mean, setting, settings_of, wrong_values
 from fedlaw_flwr.core.simplex import Simplex, byzantine_count
+from fedlaw_flwr.learners.learning import check_fraction as check_sample
 from fedlaw_flwr.learners.options import WeightOptions, check_together
-from fedlaw_flwr.rules import RULES, RuleOptions, RuleSettings, check
+from fedlaw_flwr.rules import RULES, RuleOptions, RuleSettings, check, check_fraction
 from fedlaw_flwr.strategy.options import ServerOptions
 from fedlaw_flwr.tasks import OWN, TASKS, load_task
 from fedlaw_flwr.tasks.choice import Choice, widths_of
@@ -134,18 +135,22 @@ class Settings(RuleOptions, WeightOptions, ServerOptions, RunOptions, TrainingOp
                     f"with num-silos={self.num_silos} and s={simplex.s}, {simplex.s} to {self.num_silos} are allowed"
                 )
                 raise InputError(f"s-start={self.s_start}: {allowed}; 0 is off")
+            check_sample(self, self.fraction_train, simplex, self.quorum)
             if self.weight_rounds == 0 and self.refresh_every == 0:
                 raise InputError(
                     'weight-rounds=0 and refresh-every=0: no weight is ever learned; that is strategy="fedavg"'
                 )
         else:
             check(self.strategy, self.num_silos, self.rule_settings())
+            check_fraction(self.strategy, self.fraction_train, self.num_silos, self.rule_settings())
         check_together(self)
         if self.root_data and (self.strategy != "fedlaw" or self.variant != "review" or self.task == OWN):
             raise InputError(
                 f"root-data={self.root_data}: only strategy='fedlaw' with variant='review' has a review of the "
                 "server's own, and only on a task whose examples are here"
             )
+        if self.min_silos > self.num_silos:
+            raise InputError(f"min-silos={self.min_silos}: more than the num-silos={self.num_silos} there are")
         if self.quorum > self.num_silos:
             raise InputError(f"quorum={self.quorum}: more than the num-silos={self.num_silos} there are")
 

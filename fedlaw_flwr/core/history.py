@@ -20,7 +20,7 @@ class ScoreHistory:
     def __init__(self) -> None:
         self._total: dict[Hashable, float] = {}
 
-    def add(self, silos: Sequence[Hashable], scores: Vector, decay: float) -> Vector:
+    def add(self, silos: Sequence[Hashable], scores: Vector, decay: float, first: float | None = None) -> Vector:
         """The gathered scores y of these silos, (m,), after this round's.
 
         e is taken about its median and cut at +-1, which is all the weight there is: whatever a silo reports, it moves
@@ -30,8 +30,9 @@ class ScoreHistory:
             silos: The silos scored, m of them.
             scores: Their scores of this round, (m,).
             decay: How much each earlier round counts of the one after it, in [0, 1].
+            first: What a silo starts from that is scored for the first time. Default: the least y there is.
         """
-        least = min(self._total.values(), default=0.0)
+        least = min(self._total.values(), default=0.0) if first is None else first
         past = np.array([self._total.get(silo, least) for silo in silos])
         y: Vector = decay * past + np.clip(scores - np.median(scores), -1.0, 1.0)
         self._total.update(zip(silos, y.tolist(), strict=True))

@@ -19,6 +19,7 @@ _PURPOSES = {
     "coalition": 8,
     "torch": 9,
     "root": 10,
+    "sample": 11,
 }
 
 

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.projection import check_simplex
 
@@ -54,6 +57,24 @@ def default_cap(s: int) -> float:
     return min(1.0, 1.0 / (s - 10) if s >= 100 else 12.0 / (11.0 * s))
 
 
+def capped(w: NDArray[np.float64], t: float) -> NDArray[np.float64]:
+    """w with nothing above max(t, 1/c), c being how many carry weight; what is above goes to the other carriers.
+
+    The others get it in proportion to their weight. A silo without weight gets none, whoever else is missing.
+
+    Args:
+        w: Weights, (m,), at least 0, sum 1.
+        t: The cap, above 0.
+    """
+    cap = max(t, 1.0 / max(1, int(np.count_nonzero(w))))
+    full = np.zeros(w.shape, bool)
+    while (over := (w > cap * (1 + 1e-12)) & ~full).any():
+        full |= over
+        rest = float(w[~full].sum())
+        w = np.where(full, cap, w * ((1.0 - cap * full.sum()) / rest) if rest > 0 else 0.0)
+    return w
+
+
 @dataclass(frozen=True)
 class Simplex:
     """D(s, t) for n silos of which at most b are Byzantine: at most s of them carry weight, none more than t.
@@ -90,6 +111,23 @@ class Simplex:
         t = t or default_cap(s)
         check_simplex(n, s, t)
         return cls(n, b, s, min(1.0, t))
+
+    def sampled(self, k: int) -> "Simplex":
+        """The allowed weights where the server asks k of the n silos, and the others sit this round out by its choice.
+
+        b stays: in the worst draw every Byzantine silo is in the sample. The k - b others that are sure to be honest
+        take the place of n - b: s_k = ceil(s (k - b) / (n - b)); where more than n - b may carry weight, k - (n - s).
+        t_k = max(t s / s_k, 1 / s_k). With k = n nothing changes.
+
+        Args:
+            k: How many silos are asked, at least 2b + 2.
+        """
+        if k >= self.n:
+            return self
+        honest = self.n - self.b
+        s = -(-self.s * (k - self.b) // honest) if self.s <= honest else k - (self.n - self.s)
+        s = max(1, s)
+        return Simplex(k, self.b, s, min(1.0, max(self.t * self.s / s, 1.0 / s)))
 
     def among(self, present: int, identified: int = 0) -> "Simplex | None":
         """The allowed weights D(s', t') over the silos present in a round.

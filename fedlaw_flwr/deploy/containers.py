@@ -295,6 +295,20 @@ class Containers:
         ).stdout.split()
         return [*map(str, prune(self.runs, days)), *(f"server-app:{path}" for path in inside)]
 
+    def order(self, what: str, silo: str) -> None:
+        """Tells the run that goes on at the server to pardon or to remove a silo.
+
+        Args:
+            what: "pardon" or "remove".
+            silo: The silo's name.
+
+        Raises:
+            InputError: If the federation has no such silo.
+            RunFailed: If no run goes on, with what the server said.
+        """
+        self.federation.named(silo)
+        self.compose("exec", "-T", "server-app", "python", "-m", "fedlaw_flwr.events.orders", "/runs", what, silo)
+
     def copy_out(self, service: str, path: str, target: Path) -> None:
         """Copies a file or folder out of a service's container."""
         container = self.compose("ps", "-q", service).stdout.strip()

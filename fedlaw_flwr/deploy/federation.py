@@ -12,6 +12,7 @@ from fedlaw_flwr.attacks import ATTACKS
 from fedlaw_flwr.attacks.options import MISLABELLED
 from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError, Place
 from fedlaw_flwr.config.settings import Settings, SettingsError
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.hostname import host
 from fedlaw_flwr.records.task import SILO_TASKS, is_silo_task
 from fedlaw_flwr.silo.config import Name, SiloConfig
@@ -119,6 +120,17 @@ class Federation(BaseModel):
         """Every name the server's certificate must hold: outside, inside the compose file, and on this machine."""
         fixed = ["proxy", "superlink", "localhost", "127.0.0.1"]
         return list(dict.fromkeys([self.superlink.host, *self.superlink.also_known_as, *fixed]))
+
+    def named(self, name: str) -> Silo:
+        """The silo of this name.
+
+        Raises:
+            InputError: If there is none.
+        """
+        for silo in self.silos:
+            if silo.name == name:
+                return silo
+        raise InputError(f"silo {name!r}: federation.yaml names {', '.join(silo.name for silo in self.silos)}")
 
     def changed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """These settings, for one run alone, after a look at them.

@@ -16,11 +16,14 @@ from fedlaw_flwr.events.types import (
     Event,
     NoReply,
     NoReview,
+    Pardoned,
+    Removed,
     ReplyRejected,
     RoundEnded,
     RunEnded,
     RunResumed,
     RunStarted,
+    SitsOut,
     current_settings,
 )
 
@@ -38,7 +41,8 @@ class Run:
     The *deciding round* is the last round that moved the model. A silo is excluded if its weight in that round is at
     most `EXCLUDED_AT`, or if its reply was rejected in that round. Where a rule gives no weights and selects silos, the
     silos it left out are excluded. A silo that was merely silent, or not online, is absent: it is neither caught nor
-    wrongly excluded.
+    wrongly excluded. Where a part of the silos is asked in a round, each is judged by the last round up to the deciding
+    one that asked it. A silo that sits out because the gate rejected its replies stays excluded.
 
     Attributes:
         name: The name of the run folder; empty where there is none.
@@ -171,7 +175,7 @@ class Run:
         without = {silo for silo, weight in event.weight_of.items() if weight <= EXCLUDED_AT}
         if not event.weights and event.kept is not None:
             without = set(event.silos) - set(event.kept)
-        return frozenset(without | self._rejected.get(round, set()))
+        return frozenset(without | self._rejected.get(round, set()) | self._out_in(round))
 
     def caught_in(self, round: int) -> frozenset[str]:
         """Attackers that are excluded in a round."""
@@ -184,24 +188,30 @@ class Run:
     @cached_property
     def excluded(self) -> frozenset[str]:
         """Who is excluded in the deciding round."""
-        return self.excluded_in(self.deciding.round) if self.deciding else frozenset()
+        if self.deciding is None or self.deciding.asked is None:
+            return self.excluded_in(self.deciding.round) if self.deciding else frozenset()
+        asked = {silo: one.round for silo in self.silos if (one := self._last_asked(silo)) is not None}
+        gone = {round: self.excluded_in(round) for round in set(asked.values())}
+        judged = {silo for silo, round in asked.items() if silo in gone[round]}
+        return frozenset(judged | self._out_in(self.deciding.round))
 
     @cached_property
     def caught(self) -> frozenset[str]:
         """Attackers that are excluded in the deciding round."""
-        return self.caught_in(self.deciding.round) if self.deciding else frozenset()
+        return self.excluded & set(self.attackers)
 
     @cached_property
     def wrongly_excluded(self) -> frozenset[str]:
         """Silos excluded in the deciding round that are not known to attack."""
-        return self.wrongly_excluded_in(self.deciding.round) if self.deciding else frozenset()
+        return self.excluded - set(self.attackers) - set(self.nameless)
 
     @cached_property
     def absent(self) -> frozenset[str]:
         """Silos of which the deciding round has no usable reply, and no rejected one either."""
         if self.deciding is None:
             return frozenset()
-        return frozenset(self.silos) - set(self.deciding.silos) - self.excluded
+        left_out = {silo for silo in self.silos if self._was_heard(silo)} if self.deciding.asked is not None else set()
+        return frozenset(self.silos) - set(self.deciding.silos) - self.excluded - left_out
 
     @cached_property
     def got_through(self) -> frozenset[str]:
@@ -256,6 +266,35 @@ class Run:
             if isinstance(event, ReplyRejected):
                 found.setdefault(event.round, set()).add(event.silo)
         return found
+
+    def _out_in(self, round: int) -> set[str]:
+        """Who sits out in a round because the gate rejected its replies."""
+        out: set[str] = set()
+        for event in self.events:
+            if isinstance(event, SitsOut) and event.identified and event.round < round:
+                out.add(event.silo)
+            elif isinstance(event, Pardoned | Removed) and event.round <= round:
+                out.discard(event.silo)
+        return out
+
+    def _last_asked(self, silo: str) -> RoundEnded | None:
+        """The last round up to the deciding one that moved the model and asked this silo."""
+        assert self.deciding is not None
+        return next(
+            (
+                event
+                for event in reversed(self.rounds)
+                if event.round <= self.deciding.round
+                and not event.skipped
+                and (event.asked is None or silo in event.asked)
+            ),
+            None,
+        )
+
+    def _was_heard(self, silo: str) -> bool:
+        """Whether the last such round has a usable reply of this silo."""
+        asked = self._last_asked(silo)
+        return asked is not None and silo in asked.silos
 
     @cached_property
     def _by_number(self) -> dict[int, RoundEnded]:

@@ -131,6 +131,73 @@ class NotAdmitted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SitsOut(Event):
+    """A silo sits out: too many rounds in a row it was asked and gave no usable reply. It is not asked again.
+
+    Attributes:
+        round: The last round in which it was asked.
+        silo: The silo's name.
+        strikes: How many rounds in a row.
+        reason: Why its last reply is missing or was rejected.
+        identified: Whether the gate rejected its reply in each of them: it then counts as an attacker for as long as it
+            sits out, so that b' stays lowered.
+    """
+
+    kind = "sits-out"
+    round: int
+    silo: str
+    strikes: int
+    reason: str
+    identified: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pardoned(Event):
+    """The operator lets a silo back in: it is asked again.
+
+    Attributes:
+        round: The first round in which it is asked again.
+        silo: The silo's name.
+    """
+
+    kind = "pardoned"
+    round: int
+    silo: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed(Event):
+    """The operator takes a silo out of the federation for good. Nothing else makes n and b smaller.
+
+    Attributes:
+        round: The first round without it.
+        silo: The silo's name.
+        n: How many silos there are now.
+        b: The most of them that may be Byzantine.
+    """
+
+    kind = "removed"
+    round: int
+    silo: str
+    n: int
+    b: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined(Event):
+    """A silo is online that was not there when the run began. Where weights are frozen it has none.
+
+    Attributes:
+        round: The first round in which it can be asked.
+        silo: The silo's name.
+    """
+
+    kind = "joined"
+    round: int
+    silo: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskNotStated(Event):
     """A silo does not say what it learns; it takes part.
 
@@ -203,6 +270,7 @@ class RoundEnded(Event):
             update raises their losses, to 1, it lowers them.
         assent: The mean relative support that each silo's own review gives the vouching set, likewise, (m,).
         balanced_losses: The class-balanced loss of each silo as reported, (m,); None where there is none.
+        asked: The silos drawn for this round; None where everyone who could be asked was.
     """
 
     kind = "round"
@@ -234,6 +302,7 @@ class RoundEnded(Event):
     approval: tuple[float, ...] | None = None
     assent: tuple[float, ...] | None = None
     balanced_losses: tuple[float | None, ...] | None = None
+    asked: tuple[str, ...] | None = None
 
     @property
     def weight_of(self) -> dict[str, float]:
@@ -348,6 +417,10 @@ KINDS: dict[str, type[Event]] = {
         NoReview,
         NotAdmitted,
         TaskNotStated,
+        SitsOut,
+        Pardoned,
+        Removed,
+        Joined,
         RoundEnded,
         Evaluated,
         EvaluatedBySilos,

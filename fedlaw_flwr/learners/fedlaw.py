@@ -42,7 +42,8 @@ class DecayedScore(GradientScore):
 
     def __call__(self, evidence: Evidence) -> Vector:
         now = finite(self.raw(evidence, np.zeros_like(evidence.weights)))
-        y = self._history.add(evidence.silos, evidence.per_silo(now), self.decay)
+        first = 0.0 if evidence.sampled else None  # of a sample most newcomers were only not drawn before
+        y = self._history.add(evidence.silos, evidence.per_silo(now), self.decay, first)
         return 1.0 / evidence.weights.size + evidence.per_unit(y)
 
     def forfeit(self, silos: Collection[Hashable]) -> None:

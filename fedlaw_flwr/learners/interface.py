@@ -30,6 +30,7 @@ class Evidence:
         losses: f~, the loss at the trial model after the loss filter, the mean over the unit, (g,).
         alpha: The step of the silos' local training.
         simplex: The weights allowed, D(s, t) over the g units.
+        sampled: Whether the server asks a part of the silos in a round. Default: no.
     """
 
     silos: Sequence[Hashable]
@@ -39,6 +40,7 @@ class Evidence:
     losses: Vector
     alpha: float
     simplex: Simplex
+    sampled: bool = False
 
     @property
     def sizes(self) -> NDArray[np.intp]:
@@ -198,9 +200,11 @@ class Learner:
         source: The paper and section, or "ours".
         build: Its pieces, new for every run.
         needs_loss: Whether its scores read the losses that silos report. Default: yes.
+        samples: Whether it works where a part of the silos is asked in a round. Default: yes.
     """
 
     summary: str
     source: str
     build: Callable[[WeightOptions], Pieces]
     needs_loss: bool = True
+    samples: bool = True

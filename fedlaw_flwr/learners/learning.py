@@ -12,7 +12,10 @@ from fedlaw_flwr.core.blocks import Floats, Vector, scale
 from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
-from fedlaw_flwr.core.simplex import Simplex, default_cap
+from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.sampling import enough_asked
+from fedlaw_flwr.core.simplex import Simplex, capped, default_cap
+from fedlaw_flwr.core.standing import Sample
 from fedlaw_flwr.core.state import State, Stateful, gathered, restore_all
 from fedlaw_flwr.core.step import step_like
 from fedlaw_flwr.core.support import agreement, cosines, support
@@ -53,10 +56,12 @@ class Updates:
         updates: delta_i = theta - psi_i, (m, d). Clipped in place.
         losses: f, (m,).
         norms: The l2 norms of the updates as they came, (m,).
-        asked: How many silos were asked.
-        rejected: How many replies the gate rejected.
+        asked: How many silos there are: those that were asked, and those that the server left out.
+        rejected: How many replies the gate rejected, and how many silos sit out because it did.
         honest: Who is honest, (m,): known in an experiment only, for `clip="oracle"`.
         reviews: Where reviews were asked for, what came. Default: None.
+        sample: Where a part of the silos is asked in a round: who was asked. Default: None, everyone.
+        pool: The silos of which the sample was drawn. Default: none, where there is no sample.
     """
 
     silos: Sequence[Hashable]
@@ -67,6 +72,8 @@ class Updates:
     rejected: int
     honest: Mask
     reviews: Reviews | None = None
+    sample: frozenset[Hashable] | None = None
+    pool: frozenset[Hashable] = frozenset()
 
 
 @dataclass
@@ -166,6 +173,7 @@ class WeightLearning:
         max_byzantine: b, the most of them that may be Byzantine: a count (int) or a fraction (float).
         alpha: The step of the silos' local training; None: found in the first round that has enough replies.
         quorum: The fewest usable replies that move the model.
+        fraction: The share of the silos that is asked in a round. Default: 1.
 
     Attributes:
         alpha: As in the arguments; may be set anew from round to round.
@@ -175,11 +183,18 @@ class WeightLearning:
     """
 
     def __init__(
-        self, options: WeightOptions, n: int, max_byzantine: int | float, alpha: float | None, quorum: int
+        self,
+        options: WeightOptions,
+        n: int,
+        max_byzantine: int | float,
+        alpha: float | None,
+        quorum: int,
+        fraction: float = 1.0,
     ) -> None:
         self._options, self._max_byzantine, self.alpha, self._quorum = options, max_byzantine, alpha, quorum
         self.simplex = Simplex.for_federation(n, max_byzantine, options.s, options.t)
         check_start(options, self.simplex)
+        check_fraction(options, fraction, self.simplex, quorum)
         self._schedule = options.schedule()
         self.pieces: Pieces = load_learner(options.variant).build(options)
 
@@ -187,12 +202,22 @@ class WeightLearning:
         """Whether exchange 1 of this round asks every silo for its review."""
         return self.pieces.judge is not None and self.pieces.standing.learns(round_number)
 
+    def resize(self, n: int) -> None:
+        """Takes another number of silos; b is of as many.
+
+        Raises:
+            InputError: If `max_byzantine`, s and t cannot hold for n silos; nothing has changed then.
+        """
+        self.simplex = Simplex.for_federation(n, self._max_byzantine, self._options.s, self._options.t)
+
     def open(self, round_number: int, first: Updates) -> Trial | Step | Skip:
         """Clips the updates and says what follows: a trial, a step with frozen weights, or a skipped round."""
         m = len(first.silos)
         if first.asked > self.simplex.n:  # silos joined: b is of all there are
-            self.simplex = Simplex.for_federation(first.asked, self._max_byzantine, self._options.s, self._options.t)
+            self.resize(first.asked)
         federation = self._simplex_in(round_number)
+        if first.sample is not None:
+            federation = federation.sampled(self.simplex.n - (len(first.pool) - len(first.sample)))
         present = self._among(federation, m, first.rejected)
         if present is None:
             return Skip(self._too_few(m, first.rejected))
@@ -202,10 +227,18 @@ class WeightLearning:
         units = self._units(first, present.b)
         account = self._account(first, clip, units)
         standing = self.pieces.standing
-        w = cap_cluster_weight(standing.over(first.silos), units, present.t)
-        if not standing.learns(round_number):
+        learns, sample = standing.learns(round_number), self._sample(first)
+        prior = sample.prior if sample is not None and learns else 0.0
+        w = standing.over(first.silos, prior)
+        w = cap_cluster_weight(w if sample is None else capped(w, present.t), units, present.t)
+        if not learns:
             account.phase = "frozen"
-            missing = standing.missing(first.silos)
+            missing = standing.missing(first.silos if first.sample is None else first.pool)
+            drawn = 0.0 if first.sample is None else standing.missing(first.silos, first.sample)
+            if missing <= 0.5 < drawn:
+                return Skip(
+                    f"of the weight of the silos drawn {drawn:.0%} did not answer, or none of them has any", account
+                )
             if missing > 0.5:
                 self._relearn()
                 return Skip(
@@ -251,7 +284,7 @@ class WeightLearning:
         scores = self.pieces.score(evidence)
         learned = evidence.per_silo(self.pieces.select(scores, evidence) / sizes)
         account.unscored = self._forfeit(first, scored)
-        self.pieces.standing.learn(evidence.silos, learned, trial._round)
+        self.pieces.standing.learn(evidence.silos, learned, trial._round, self._sample(first))
         account.scored, account.trial_losses = scored, trial.losses[scored]
         account.raised, account.scores = scored[raised], evidence.per_silo(scores)
         account.alignment = evidence.per_silo(evidence.alignment) * self._options.beta / self._scale
@@ -314,7 +347,7 @@ class WeightLearning:
         account.vouching, account.support = judgement.vouching, evidence.support
         account.approval, account.assent = judgement.approval, judgement.assent
         account.balanced_losses = reviews.losses
-        self.pieces.standing.learn(first.silos, judgement.weights, round_number)
+        self.pieces.standing.learn(first.silos, judgement.weights, round_number, self._sample(first))
         return _step(judgement.weights, account)
 
     def _missing_voices(self, reviews: Reviews, present: Simplex) -> str:
@@ -350,8 +383,15 @@ class WeightLearning:
             losses=np.bincount(units, losses) / sizes,
             alpha=self._scale,
             simplex=simplex,
+            sampled=trial._updates.sample is not None,
         )
         return evidence, raised
+
+    def _sample(self, first: Updates) -> Sample | None:
+        """Who was asked, where that was not everyone. All but b of those who can be asked are waited for."""
+        if first.sample is None:
+            return None
+        return Sample(first.sample, 1.0 / self.simplex.n, max(1, len(first.pool) - self.simplex.b))
 
     @property
     def _scale(self) -> float:
@@ -436,3 +476,20 @@ def _support_of(root: Vector, updates: Floats, norms: Vector) -> Vector:
 def _step(w: Vector, account: Account) -> Step:
     account.weights = w
     return Step(w, account)
+
+
+def check_fraction(options: WeightOptions, fraction: float, simplex: Simplex, quorum: int) -> None:
+    """Checks that a part of the silos can be asked in a round.
+
+    Raises:
+        InputError: If too few are asked, or if the way to learn weights needs every silo in every round.
+    """
+    if fraction >= 1:
+        return
+    if not load_learner(options.variant).samples:
+        raise InputError(
+            f"fraction-train={fraction:g}: variant={options.variant!r} compares the same silos from round to round; "
+            "set fraction-train to 1, or take another variant"
+        )
+    enough_asked(fraction, simplex.n, 2 * simplex.b + 2, f"2b+2 with b={simplex.b}, all of whom may be among them")
+    enough_asked(fraction, simplex.n, quorum, f"the quorum is {quorum}")

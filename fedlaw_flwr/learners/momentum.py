@@ -43,5 +43,8 @@ def build(options: WeightOptions) -> Pieces:
 
 
 LEARNER = Learner(
-    "FedLAW with scores averaged over rounds, 0.9 old to 0.1 new", "ours, docs/research/defences.md", build
+    "FedLAW with scores averaged over rounds, 0.9 old to 0.1 new",
+    "ours, docs/research/defences.md",
+    build,
+    samples=False,
 )

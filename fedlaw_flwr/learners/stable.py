@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from fedlaw_flwr.core.blocks import Vector
-from fedlaw_flwr.core.standing import Standing
+from fedlaw_flwr.core.standing import Sample, Standing
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Learner, Pieces
@@ -23,9 +23,9 @@ class StableStanding(Standing):
         """Whether weights are learned in this round."""
         return len(self.supports) <= ROUNDS or len(set(self.supports[-ROUNDS - 1 :])) > 1
 
-    def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int) -> None:
+    def learn(self, silos: Sequence[Hashable], w: Vector, round_number: int, sample: Sample | None = None) -> None:
         """Takes the new weights (m,) of the silos scored."""
-        super().learn(silos, w, round_number)
+        super().learn(silos, w, round_number, sample)
         carriers = frozenset(silo for silo, weight in zip(silos, w, strict=True) if weight > 0)
         self.supports = (*self.supports, carriers)
 
@@ -46,5 +46,8 @@ def build(options: WeightOptions) -> Pieces:
 
 
 LEARNER = Learner(
-    "FedLAW, frozen once the same silos carried weight for 3 rounds", "ours, docs/research/defences.md", build
+    "FedLAW, frozen once the same silos carried weight for 3 rounds",
+    "ours, docs/research/defences.md",
+    build,
+    samples=False,
 )

@@ -17,6 +17,11 @@ from fedlaw_flwr.protocol.retry import OUTAGE, retried
 from fedlaw_flwr.protocol.roster import Silo
 from fedlaw_flwr.protocol.text import cause
 
+NOT_SENT = "the message could not be sent"
+"""Why a silo is silent that the SuperLink would not take a message for."""
+OF_THE_CLIENT = "error 2: "
+"""How the reason of a silo begins whose ClientApp raised an error."""
+
 _log = logging.getLogger("flwr")
 _LONGEST_REASON = 180  # characters of what a silo says of itself that get into the log
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
@@ -235,7 +240,7 @@ def _push(
         if message.metadata.message_id in sent:
             waiting[message.metadata.message_id] = ask
         else:
-            outcome.silent[ask.silo] = "the message could not be sent"
+            outcome.silent[ask.silo] = NOT_SENT
     return waiting
 
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.protocol.retry import retried
+
+NAMELESS = "node "
+"""How the name of a silo begins of which no more than its node is known."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Roster:
         online: dict[str, int] = {}
         for node_id, name in self._names.items():
             if node_id in found:
-                online.setdefault(name or f"node {node_id}", node_id)
+                online.setdefault(name or f"{NAMELESS}{node_id}", node_id)
         return self.ordered(self.silo(node_id) for node_id in online.values())
 
     def silo(self, node_id: int) -> Silo:
@@ -106,7 +109,7 @@ class Roster:
         if name := self._names.get(node_id):
             return Silo(node_id, name)
         if claim is None:
-            return Silo(node_id, f"node {node_id}")
+            return Silo(node_id, f"{NAMELESS}{node_id}")
         alone = list(self._claims.values()).count(claim) == 1
         return Silo(node_id, f"silo {claim}" if alone else f"silo {claim} (node {node_id})")
 
@@ -163,7 +166,14 @@ class Roster:
         if key is not None:
             self._take(node_id, key)
 
-    def wait(self, grid: Grid, at_least: int, timeout: float, settle: float = 2.0) -> list[Silo]:
+    def wait(
+        self,
+        grid: Grid,
+        at_least: int,
+        timeout: float,
+        settle: float = 2.0,
+        able: Callable[[list[Silo]], list[Silo]] = list,
+    ) -> list[Silo]:
         """Polls until enough silos are online and none came or went for a while.
 
         Args:
@@ -172,16 +182,17 @@ class Roster:
             timeout: How long to wait for them, in seconds.
             settle: For so many seconds no silo may have come or gone. `settle` seconds past `timeout`, `at_least` silos
                 are enough even if some still come and go. Default: 2.
+            able: Which of the silos online count. Default: all.
 
         Returns:
-            The silos online, in the roster's order.
+            The silos online that count, in the roster's order.
 
         Raises:
             TimeoutError: If fewer than `at_least` silos are online after `timeout` seconds; its text says how many
                 there are.
         """
         started = last_change = time.monotonic()
-        silos = retried(lambda: self.refresh(grid), timeout)
+        silos = able(retried(lambda: self.refresh(grid), timeout))
         while True:
             now = time.monotonic()
             if len(silos) >= at_least and (now - last_change >= settle or now - started > timeout + settle):
@@ -192,6 +203,6 @@ class Roster:
                     "(num-silos, or 2b+2 for max-byzantine=b, or the quorum); start the missing ones"
                 )
             time.sleep(0.2)
-            found = retried(lambda: self.refresh(grid), timeout)
+            found = able(retried(lambda: self.refresh(grid), timeout))
             if [s.node_id for s in found] != [s.node_id for s in silos]:
                 silos, last_change = found, time.monotonic()

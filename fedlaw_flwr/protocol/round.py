@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedlaw_flwr.core.blocks import Vector, weighted_sum
 from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.attendance import Asked
 from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.protocol.legacy import TODAYS, RecordNames
@@ -97,6 +98,8 @@ class Channel:
         names: Under which names a message has the model and the config.
         keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
         with_digests: Whether the digest of every reply is taken. Default: no.
+        ask: Called with the round and the silos online; says who of them is asked. None: all are. Default: None.
+        trial_timeout: Seconds that exchange 2 waits; 0: `timeout`. Default: 0.
     """
 
     grid: Grid
@@ -113,6 +116,8 @@ class Channel:
     names: RecordNames = TODAYS
     keeps_records: bool = False
     with_digests: bool = False
+    ask: Callable[[int, list[Silo]], Asked] | None = None
+    trial_timeout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,11 @@ class RoundExchanges:
         replies: What exchange 1 brought.
         records: What each silo replied in exchange 1, by node id, without its arrays; empty where it is not kept.
         unreviewed: Why a silo that was asked for a review has no valid one.
+        asked: Who was asked in exchange 1.
     """
 
     replies: Replies
+    asked: Asked
 
     def __init__(self, channel: Channel, server_round: int) -> None:
         self.server_round = server_round
@@ -184,7 +191,7 @@ class RoundExchanges:
         self._channel = channel
 
     def first(self, model: Model, reviewed: bool = False) -> None:
-        """Sends the model to everyone online, asks for an update and its loss, and keeps what came in `replies`.
+        """Sends the model to everyone who is asked, asks for an update and its loss, and keeps what came in `replies`.
 
         Args:
             model: The model that is sent out.
@@ -192,10 +199,10 @@ class RoundExchanges:
                 and an event says why it has no voice. Default: no.
         """
         channel, roster, matrix = self._channel, self._channel.roster, self._channel.matrix
-        asks = [
-            Ask(silo, gate.REVIEW if reviewed else "update")
-            for silo in retried(lambda: roster.refresh(channel.grid), channel.timeout)
-        ]
+        online = retried(lambda: roster.refresh(channel.grid), channel.timeout)
+        everyone = Asked(online, online, len(online))
+        self.asked = everyone if channel.ask is None else channel.ask(self.server_round, online)
+        asks = [Ask(silo, gate.REVIEW if reviewed else "update") for silo in self.asked.silos]
         matrix.reserve(max(len(asks), channel.num_silos), model.layout)
         if reviewed:
             matrix.reserve_reviews(model.layout)
@@ -286,8 +293,9 @@ class RoundExchanges:
     ) -> Outcome:
         channel = self._channel
         config = {**channel.config, "server-round": self.server_round, "exchange": number}
+        timeout = channel.trial_timeout if number == 2 and channel.trial_timeout else channel.timeout
         outcome = run_exchange(
-            *(channel.grid, asks, model.arrays(), config, receive, channel.timeout),
+            *(channel.grid, asks, model.arrays(), config, receive, timeout),
             names=channel.names,
             with_digests=channel.with_digests,
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.sampling import enough_asked, first_that
 from fedlaw_flwr.core.seeding import generator
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.rules.bucketing import bucket_mixing
@@ -120,6 +121,32 @@ def check(name: str, n: int, settings: RuleSettings) -> None:
         if settings.nnm:
             _check_rows("nnm", MAJORITY, rows, f, there, hint)
     _check_own_numbers(name, rows, settings)
+
+
+def holds(name: str, n: int, settings: RuleSettings) -> bool:
+    """Whether `check` lets rule name run on n silos."""
+    try:
+        check(name, n, settings)
+    except InputError:
+        return False
+    return True
+
+
+def check_fraction(name: str, fraction: float, n: int, settings: RuleSettings) -> None:
+    """Checks that rule name may run on the silos asked in a round. f stays: all attackers may be among them.
+
+    Args:
+        name: The rule, a key of `RULES`.
+        fraction: The share of the silos that is asked in a round.
+        n: How many silos there are.
+        settings: The rule's numbers.
+
+    Raises:
+        InputError: If too few are asked; the text has the least fraction that would do.
+    """
+    f = settings.f
+    needed = max(2 * f + 2, first_that(lambda m: holds(name, m, settings), n))
+    enough_asked(fraction, n, needed, f"2f+2 and what {name} needs with f={f}, all of whom may be among them")
 
 
 def _check_rows(name: str, needs: Rows, rows: int, f: int, there: str, hint: str) -> None:

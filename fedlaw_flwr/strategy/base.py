@@ -19,29 +19,36 @@ from numpy.typing import NDArray
 from fedlaw_flwr.checkpoints.resuming import differences
 from fedlaw_flwr.checkpoints.store import Checkpoint, Checkpoints
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.sampling import sample_size
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
-from fedlaw_flwr.core.state import Stateful, gathered, restore_all
+from fedlaw_flwr.core.state import Part, State, Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
+from fedlaw_flwr.events.orders import PARDON, REMOVE, Order, read_orders
 from fedlaw_flwr.events.types import (
     Evaluated,
     Event,
     ExchangeTotals,
+    Joined,
     NoReview,
     NotAdmitted,
     OnEvent,
+    Pardoned,
+    Removed,
     RoundEnded,
+    SitsOut,
     TaskNotStated,
     Warned,
 )
 from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol.attendance import Attendance
 from fedlaw_flwr.protocol.exchange import Ask, run_exchange
 from fedlaw_flwr.protocol.layout import Layout, Model
 from fedlaw_flwr.protocol.legacy import RecordNames
 from fedlaw_flwr.protocol.loss_key import LossFinder
 from fedlaw_flwr.protocol.model_findings import findings_of, not_learned
 from fedlaw_flwr.protocol.retry import retried
-from fedlaw_flwr.protocol.roster import Roster, Silo
+from fedlaw_flwr.protocol.roster import NAMELESS, Roster, Silo
 from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges, without_arrays
 from fedlaw_flwr.protocol.text import single_line
 from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, account_of, verdict_on
@@ -66,10 +73,16 @@ AggregateMetrics = Callable[[list[RecordDict], str], MetricRecord]
 """(records of the replies, `weighted_by_key`) -> one MetricRecord, as Flower's strategies have it."""
 
 
-def _every_silo(value: float) -> float:
-    if value != 1.0:
-        raise InputError("every silo is needed in every round, so only 1.0 is allowed")
-    return value
+class TooFewSilos(RunFailed):
+    """A run ended before its last round because too few silos still take part.
+
+    Attributes:
+        result: The run so far, with the model of the last round that moved it.
+    """
+
+    def __init__(self, reason: str, result: Result) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -103,7 +116,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     min_evaluate_nodes: int = setting(
         2, "fewest silos that measure each model, where fraction_evaluate is above 0", least=0, unit="silos"
     )
-    fraction_train: float = setting(1.0, "the share of silos asked in a round", check=_every_silo)
+    seed: int = setting(0, "names the samples of silos where fraction_train is below 1", least=0)
     fraction_evaluate: float = setting(
         0.0, "the share of silos that measure each model on examples of their own", least=0, most=1
     )
@@ -117,6 +130,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     run_dir: str | Path | None = None
     checkpoint: str | Path | Checkpoints | None = None
     ledger_dir: str | Path | None = None
+    orders_in: str | Path | None = None
     _matrix: Matrix = field(default_factory=Matrix, init=False)
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
@@ -125,6 +139,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     _shares: Mapping[str, float] | None = field(default=None, init=False)
     _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
+    _told: list[Order] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -146,7 +161,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     ) -> Result:
         """Runs the rounds over the grid and returns Flower's Result, as Flower's own strategies do.
 
-        A round in which too few silos answer keeps the model.
+        A round in which too few silos answer keeps the model. `TooFewSilos` has the result so far.
 
         Args:
             grid: Flower's grid, through which messages go.
@@ -168,7 +183,8 @@ class MatrixStrategy(ServerOptions, Strategy):
                 settings differ or no checkpoint can be used.
             FileExistsError: If the folder already holds a run, and it is not to be resumed.
             RunFailed: If no round moved the model, or if in the first round all silos but b were set aside for one
-                reason; the text has the reason and what to do about it.
+                reason; the text has the reason and what to do about it. As `TooFewSilos`, if too few silos still take
+                part.
             TimeoutError: If the silos needed do not come online.
         """
         told = {"num-rounds": num_rounds, "timeout": timeout}
@@ -222,12 +238,14 @@ class MatrixStrategy(ServerOptions, Strategy):
         layout = Layout.of(initial_arrays, self.buffers)
         self._look_at(layout, initial_arrays, aloud=resumed is None)
         self.roster = Roster()
+        self.attendance = Attendance(self.strikes, self.fraction_train, self.seed)
         result = RunResult(arrays=initial_arrays)
         self._progress = progress = Progress(0, layout.split(initial_arrays), result, self._step)
         if resumed is not None:
             restore_all(MatrixStrategy._parts(self), resumed.state.split(*MatrixStrategy._parts(self))[0])
-        settled = {"settle": 0.0} if getattr(grid, "all_present", False) else {}
-        silos = self.roster.wait(grid, self._needed(), self.startup_timeout, **settled)
+        settle = 0.0 if getattr(grid, "all_present", False) else 2.0
+        silos = self.roster.wait(grid, self._needed(), self.startup_timeout, settle)
+        self.attendance.arrived(silos)
         progress.n = progress.n or max(self.num_silos, len(silos))
         self._begin(progress.n, layout)
         most = byzantine_count(self.max_byzantine, progress.n)
@@ -250,6 +268,11 @@ class MatrixStrategy(ServerOptions, Strategy):
             if store is not None:
                 store.begin(server_round)
             self._check_tasks(grid, server_round, timeout)
+            if lacking := self._gather(grid, server_round, timeout):
+                self._tell_unreviewed()
+                self._account.save(result.arrays)
+                result.verdict = self.verdict()
+                raise TooFewSilos(f"the run ends before round {server_round}: {lacking}", result)
             started = time.monotonic()
             config = self._configured(train_config, server_round)
             exchanges = RoundExchanges(self._channel(grid, config, timeout), server_round)
@@ -257,6 +280,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             progress.model = following or progress.model
             result.arrays = progress.model.arrays()
             ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
+            self._note(exchanges)
             progress.moved, progress.last = progress.moved or following is not None, ended.reason or ""
             if not progress.moved and (shared := shared_reason(exchanges.outcomes[0], most)):
                 reason, count, asked = shared
@@ -284,7 +308,10 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _parts(self) -> dict[str, Stateful]:
         """The parts of the server that live on from round to round, by name: what a checkpoint has."""
-        return {"progress": self._progress, "roster": self.roster, PART: self._evidence}
+        attendance = Part(
+            lambda: State(self.attendance.state()), lambda state: self.attendance.restore(dict(state.values))
+        )
+        return {"progress": self._progress, "roster": self.roster, "attendance": attendance, PART: self._evidence}
 
     def _keep(self, server_round: int) -> None:
         """Writes the checkpoint of a round that is over."""
@@ -331,6 +358,19 @@ class MatrixStrategy(ServerOptions, Strategy):
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         """The next model (None: keep this one) and what the round's event says beside the totals, by field name."""
 
+    @abstractmethod
+    def _resize(self, n: int) -> int:
+        """Takes another number of silos; returns b. Raises InputError where the settings cannot hold for it."""
+
+    @abstractmethod
+    def _fewest(self) -> int:
+        """With how many usable replies a round can move the model at best; those that sit out are known."""
+
+    @property
+    @abstractmethod
+    def _size(self) -> tuple[int, int]:
+        """n and b."""
+
     def _needed(self) -> int:
         """How many silos must be online before the first round."""
         least = max(self.min_train_nodes, self.min_available_nodes)
@@ -348,6 +388,10 @@ class MatrixStrategy(ServerOptions, Strategy):
             names=self._names,
             keeps_records=self.train_metrics_aggr_fn is not None,
             with_digests=bool(self._evidence),
+            ask=lambda server_round, online: self.attendance.ask(
+                server_round, online, max(self._fewest(), self.quorum, self.min_train_nodes)
+            ),
+            trial_timeout=self.trial_timeout,
         )
 
     @property
@@ -435,6 +479,112 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     # -- who takes part -------------------------------------------------------------------------------------------
 
+    def pardon(self, silo: str) -> None:
+        """Asks this silo again from the next round on, if it sits out.
+
+        Args:
+            silo: The name under which events know it.
+        """
+        self._told.append(Order(PARDON, silo))
+
+    def remove(self, silo: str) -> None:
+        """Takes this silo out of the federation before the next round. Nothing else makes n and b smaller.
+
+        Args:
+            silo: The name under which events know it.
+        """
+        self._told.append(Order(REMOVE, silo))
+
+    def _gather(self, grid: Grid, server_round: int, timeout: float) -> str:
+        """Carries out orders and waits until enough silos can be asked; why the run ends where they do not come."""
+        if self.strikes and self.attendance.unheard >= self.strikes:
+            return f"in {self.attendance.unheard} rounds in a row nobody answered"
+
+        def able(online: list[Silo]) -> list[Silo]:
+            self._carry_out_orders(server_round)
+            for silo in self.attendance.arrived(online):
+                if not silo.name.startswith(NAMELESS):
+                    self._say(Joined(round=server_round, silo=silo.name))
+                    _log.info("round %s: %s has joined", server_round, silo)
+            return self.attendance.able(online)
+
+        silos = able(retried(lambda: self.roster.refresh(grid), timeout))
+        needed = self._must_take_part()
+        if len(silos) < needed and not getattr(grid, "all_present", False):
+            _log.warning(
+                "round %s waits up to %g s: %s silos can be asked and %s are needed",
+                *(server_round, self.rejoin_timeout, len(silos), needed),
+            )
+            try:
+                silos = self.roster.wait(grid, needed, self.rejoin_timeout, settle=0.0, able=able)
+            except TimeoutError:
+                silos = able(retried(lambda: self.roster.refresh(grid), timeout))
+            needed = self._must_take_part()
+        if len(silos) >= needed:
+            return ""
+        out = ", ".join(sorted(self.attendance.sitting_out))
+        sit = f"; {out} sit out after {self.strikes} rounds in a row without a usable reply" if out else ""
+        return f"{len(silos)} silos still take part and {needed} are needed (2b+2, quorum, min-silos){sit}"
+
+    def _must_take_part(self) -> int:
+        """How many silos must be there for a round to begin."""
+        n, _ = self._size
+        least = sample_size(self.min_silos, n) if isinstance(self.min_silos, float) else self.min_silos
+        return max(1, least, self.quorum, self._fewest())
+
+    def _carry_out_orders(self, server_round: int) -> None:
+        """What the operator said since the last round, in Python or in the file of orders."""
+        place = self.orders_in or self.run_dir
+        given = read_orders(Path(place).expanduser(), self.attendance.orders) if place else []
+        self.attendance.orders += len(given)
+        said, self._told = [*self._told, *given], []
+        for order in said:
+            if why_not := self._carry_out(order, server_round):
+                self._say(Warned(reason=why_not))
+                _log.warning("%s", why_not)
+
+    def _carry_out(self, order: Order, server_round: int) -> str:
+        """Does what the operator said; returns why it cannot be done."""
+        if order.what == PARDON:
+            if not self.attendance.pardon(order.silo):
+                return f"pardon {order.silo}: no silo of this name sits out"
+            self._say(Pardoned(round=server_round, silo=order.silo))
+            _log.info("%s is asked again", order.silo)
+            return ""
+        if order.what != REMOVE:
+            return f"an order that is not understood: {single_line(order.silo)!r}"
+        if not self.attendance.has(order.silo):
+            return f"remove {order.silo}: no silo of this name takes part"
+        n = self._size[0] - 1
+        try:
+            b = self._resize(n)
+        except InputError as error:
+            return f"remove {order.silo}: {error}"
+        self.attendance.remove(order.silo)
+        self._progress.n = n
+        self._say(Removed(round=server_round, silo=order.silo, n=n, b=b))
+        _log.info("%s is removed: n=%s, b=%s", order.silo, n, b)
+        return ""
+
+    def _note(self, exchanges: RoundExchanges) -> None:
+        """Takes strikes, and says who sits out from now on."""
+        now = [self.roster.silo(silo.node_id) for silo in exchanges.asked.silos]
+        found = self.attendance.note(exchanges.server_round, exchanges.outcomes, now, self._size[1])
+        for silo, one in sorted(found.items()):
+            self._say(
+                SitsOut(
+                    round=exchanges.server_round,
+                    silo=silo,
+                    strikes=self.strikes,
+                    reason=one.reason,
+                    identified=one.identified,
+                )
+            )
+            _log.warning(
+                "%s sits out: no usable reply in %s rounds in a row (%s); `fedlaw deploy pardon` lets it in again",
+                *(silo, self.strikes, one.reason),
+            )
+
     def _check_tasks(self, grid: Grid, server_round: int, timeout: float) -> None:
         """Asks each silo, once, what it learns (a query), and does not admit those that learn something else.
 
@@ -494,6 +644,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             bytes_down=sum(one.bytes_down for one in totals),
             bytes_up=sum(one.bytes_up for one in totals),
             exchanges=tuple(totals),
+            asked=self._drawn(exchanges),
             **account,
         )
         self._say(event)
@@ -517,6 +668,12 @@ class MatrixStrategy(ServerOptions, Strategy):
             metrics |= self._aggregated("train_metrics_aggr_fn", records)
         result.train_metrics_clientapp[event.round] = MetricRecord(metrics)
         return event
+
+    def _drawn(self, exchanges: RoundExchanges) -> tuple[str, ...] | None:
+        """The names of the silos drawn for this round; None where everyone was asked."""
+        if self.fraction_train >= 1:
+            return None
+        return tuple(self.roster.silo(silo.node_id).name for silo in exchanges.asked.silos)
 
     def _aggregated(self, which: str, records: Sequence[RecordDict]) -> dict[str, Any]:
         """What the function of this name makes of these records; nothing, and a warning, where it fails."""
@@ -579,7 +736,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         """Every finite number that silos report, put together by weight: no claim of size gives a silo a larger say."""
         if not self.fraction_evaluate:
             return
-        silos = retried(lambda: self.roster.refresh(grid), timeout)
+        silos = self.attendance.able(retried(lambda: self.roster.refresh(grid), timeout))
         count = min(len(silos), max(int(self.fraction_evaluate * len(silos)), self.min_evaluate_nodes))
         chosen = np.sort(np.random.default_rng(server_round).permutation(len(silos))[:count])
         asks = [Ask(silos[row]) for row in chosen]
@@ -598,7 +755,8 @@ class MatrixStrategy(ServerOptions, Strategy):
                 classes[name] = told
 
         sent = {**(config or {}), **self._evidence.sent(), "server-round": server_round, "exchange": 0}
-        run_exchange(grid, asks, arrays, sent, receive, timeout, MessageType.EVALUATE, self._names)
+        patience = self.evaluate_timeout or timeout
+        run_exchange(grid, asks, arrays, sent, receive, patience, MessageType.EVALUATE, self._names)
         # What fewer than half of them report is some silo's invention, not a metric of the federation. Nor is
         # num-examples, which Flower's replies carry for its own weighting.
         common = {

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from flwr.superlink.grid import InMemoryGrid
 from fedlaw_flwr.checkpoints.store import Checkpoints
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.events.record import EXCLUDED_AT
-from fedlaw_flwr.events.types import EvaluatedBySilos, Event, NotAdmitted, RoundEnded
+from fedlaw_flwr.events.types import (
+    EvaluatedBySilos,
+    Event,
+    Joined,
+    NotAdmitted,
+    Pardoned,
+    Removed,
+    RoundEnded,
+    SitsOut,
+)
 from fedlaw_flwr.ledger.heads import HEAD_ALONE, LEDGER_HEAD
 from fedlaw_flwr.ledger.lines import LEDGER, model_digest
 from fedlaw_flwr.protocol.exchange import Ask, Outcome, run_exchange
@@ -63,6 +72,9 @@ class Evidence:
         match event:
             case NotAdmitted():
                 self._ledger.write("not-admitted", round=event.round, silo=event.silo, reason=event.reason)
+            case SitsOut() | Pardoned() | Removed() | Joined():
+                told = {name: value for name, value in asdict(event).items() if value is not None}
+                self._ledger.write(event.kind, **told)
             case EvaluatedBySilos():
                 self._ledger.write("evaluation", round=event.round, metrics=event.metrics, by_silo=event.by_silo)
 

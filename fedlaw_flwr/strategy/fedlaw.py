@@ -79,7 +79,7 @@ class FedLAW(MatrixStrategy, WeightOptions):
         )
 
     def _begin(self, n: int, layout: Layout) -> None:
-        self.learning = WeightLearning(self, n, self.max_byzantine, self._step, self.quorum)
+        self.learning = WeightLearning(self, n, self.max_byzantine, self._step, self.quorum, self.fraction_train)
         x = self.learning.simplex
         _log.info(
             "FedLAW: %d silos, at most %d Byzantine: at most %d carry weight, none above %.4g", x.n, x.b, x.s, x.t
@@ -90,12 +90,23 @@ class FedLAW(MatrixStrategy, WeightOptions):
     def _parts(self) -> dict[str, Stateful]:
         return {**super()._parts(), "weights": self.learning}
 
+    def _resize(self, n: int) -> int:
+        self.learning.resize(n)
+        return self.learning.simplex.b
+
+    def _fewest(self) -> int:
+        return 2 * max(0, self.learning.simplex.b - self.attendance.identified) + 2
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.learning.simplex.n, self.learning.simplex.b
+
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         reviewed = self.learning.asks_for_reviews(exchanges.server_round)
         exchanges.first(model, reviewed)
         replies = exchanges.replies
         reviews = self._reviews(replies, model) if reviewed else None
-        decision = self.learning.open(exchanges.server_round, self._updates(replies, reviews))
+        decision = self.learning.open(exchanges.server_round, self._updates(exchanges, reviews))
         if isinstance(decision, Trial):
             rejected = self._try(exchanges, replies.moved(model, decision.weights), decision)
             decision = self.learning.close(decision, rejected)
@@ -125,17 +136,21 @@ class FedLAW(MatrixStrategy, WeightOptions):
     def _needs_loss(self) -> bool:
         return load_learner(self.variant).needs_loss
 
-    def _updates(self, replies: Replies, reviews: Reviews | None) -> Updates:
+    def _updates(self, exchanges: RoundExchanges, reviews: Reviews | None) -> Updates:
         """Exchange 1 as the weight learner sees it."""
+        replies, asked = exchanges.replies, exchanges.asked
+        sampled = self.fraction_train < 1
         return Updates(
             silos=[self.roster.key(silo) for silo in replies.silos],
             updates=replies.updates,
             losses=replies.losses,
             norms=replies.norms,
-            asked=replies.outcome.asked,
-            rejected=len(replies.outcome.rejected),
+            asked=asked.there,
+            rejected=len(replies.outcome.rejected) + self.attendance.identified,
             honest=self._is_honest(replies.silos),
             reviews=reviews,
+            sample=frozenset(map(self.roster.key, asked.silos)) if sampled else None,
+            pool=frozenset(map(self.roster.key, asked.pool)) if sampled else frozenset(),
         )
 
     def _try(self, exchanges: RoundExchanges, trial_model: Model, trial: Trial) -> int:

@@ -59,3 +59,31 @@ class ServerOptions:
         "empty: the one that FEDLAW_SERVER_KEY names, else a key of the run's own for its ledger, ledger.key in the "
         "run folder",
     )
+    min_silos: int | float = setting(
+        0,
+        "fewest silos that must be online and not sit out for a round to begin, a count or a fraction of the silos; 0: "
+        "as many as can move the model",
+        allowed="a count (6) or a fraction of the silos (0.5)",
+        check=count_or_fraction,
+    )
+    rejoin_timeout: float = setting(
+        600.0, "how long a round waits for min-silos before the run ends", least=0, unit="seconds"
+    )
+    strikes: int = setting(
+        3,
+        "after so many rounds in a row without a usable reply a silo sits out until it is pardoned; 0: never",
+        least=0,
+        unit="rounds",
+    )
+    fraction_train: float = setting(
+        1.0,
+        "the share of the silos drawn for each round; at least 2b + 2 must be",
+        above=0,
+        most=1,
+    )
+    trial_timeout: float = setting(
+        0.0, "how long exchange 2 waits for its silos; 0: as long as exchange 1", least=0, unit="seconds"
+    )
+    evaluate_timeout: float = setting(
+        0.0, "how long silos have to measure a model; 0: as long as exchange 1 waits", least=0, unit="seconds"
+    )

@@ -9,12 +9,13 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.sampling import first_that
 from fedlaw_flwr.core.setting import documented
 from fedlaw_flwr.core.simplex import byzantine_count
 from fedlaw_flwr.core.state import Part, State, Stateful
 from fedlaw_flwr.protocol.layout import Layout, Model, combine_buffers
 from fedlaw_flwr.protocol.round import Channel, RoundExchanges
-from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings, check
+from fedlaw_flwr.rules import RULES, Aggregator, RuleSettings, check, check_fraction, holds
 from fedlaw_flwr.strategy.base import MatrixStrategy
 
 _log = logging.getLogger("flwr")
@@ -70,6 +71,7 @@ class RuleStrategy(MatrixStrategy):
         self.n = n
         self.rule_settings = replace(self.rule_settings, f=byzantine_count(self.max_byzantine, n))
         check(self.rule, n, self.rule_settings)
+        check_fraction(self.rule, self.fraction_train, n, self.rule_settings)
         self.aggregate = Aggregator(self.rule, self.rule_settings, scale=self._alpha)
 
     def _parts(self) -> dict[str, Stateful]:
@@ -83,13 +85,27 @@ class RuleStrategy(MatrixStrategy):
         f = byzantine_count(self.max_byzantine, self.n)
         self.rule_settings = self.aggregate.settings = replace(self.rule_settings, f=f)
 
+    def _resize(self, n: int) -> int:
+        f = byzantine_count(self.max_byzantine, n)
+        settings = replace(self.rule_settings, f=f)
+        check(self.rule, n, settings)
+        self.n, self.rule_settings, self.aggregate.settings = n, settings, settings
+        return f
+
+    def _fewest(self) -> int:
+        return first_that(lambda m: holds(self.rule, m, self.rule_settings), self.n)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.n, self.rule_settings.f
+
     def _channel(self, grid: Grid, config: ConfigRecord, timeout: float) -> Channel:
         return replace(super()._channel(grid, config, timeout), sizes=self.rule_settings.size_cap > 0)
 
     def _round(self, exchanges: RoundExchanges, model: Model) -> tuple[Model | None, dict[str, Any]]:
         exchanges.first(model)
         replies = exchanges.replies
-        m, n = len(replies.silos), max(self.n, replies.outcome.asked)
+        m, n = len(replies.silos), max(self.n, exchanges.asked.there)
         if n > self.n:  # silos joined: b is of all there are
             self.n, f = n, byzantine_count(self.max_byzantine, n)
             self.rule_settings = self.aggregate.settings = replace(self.rule_settings, f=f)

@@ -3,12 +3,9 @@
 import re
 from collections import Counter
 
-from fedlaw_flwr.protocol.exchange import Outcome
+from fedlaw_flwr.protocol.exchange import OF_THE_CLIENT, Outcome
 from fedlaw_flwr.protocol.legacy import ARRAYS, CONFIG
 from fedlaw_flwr.protocol.loss_key import likeliest
-
-_OF_THE_CLIENT = "error 2: "
-"""How the reason of a silo begins whose ClientApp raised an error: its next reply will most likely be the same."""
 
 _NO_LOSS = "reply a metric 'loss', or take what needs none: FedLAW(variant='alignment') or RuleStrategy"
 _MENDS: tuple[tuple[str, str], ...] = (
@@ -43,7 +40,7 @@ def shared_reason(outcome: Outcome, byzantine: int) -> tuple[str, int, int] | No
         that was merely silent counts if its ClientApp raised an error.
     """
     reasons = Counter(outcome.rejected.values())
-    reasons.update(reason for reason in outcome.silent.values() if reason.startswith(_OF_THE_CLIENT))
+    reasons.update(reason for reason in outcome.silent.values() if reason.startswith(OF_THE_CLIENT))
     reason, count = max(reasons.items(), key=lambda item: item[1], default=("", 0))
     return (reason, count, outcome.asked) if count > max(0, outcome.asked - byzantine - 1) else None
 

@@ -230,7 +230,7 @@ def test_the_verdict_is_a_table_and_the_result_shows_it_in_a_notebook():
     scripts = eight(7)
     scripts[5], scripts[6] = junk, lambda received: None if received.round == 20 else silo(6)(received)
     result, _, _, strategy = start(
-        scripts=scripts, rounds=20, evaluate_fn=lambda k, arrays: MetricRecord({"accuracy": 0.25})
+        scripts=scripts, rounds=20, strikes=0, evaluate_fn=lambda k, arrays: MetricRecord({"accuracy": 0.25})
     )
     table = strategy.verdict()
     assert list(table) == list(result.verdict) and len(table) == 8

@@ -95,7 +95,7 @@ def test_junk_is_rejected_with_its_reason_and_the_run_goes_on():
 
 
 def test_a_round_is_skipped_where_too_few_answer_to_tell_honest_from_hostile():
-    _, _, rounds, _ = run(eight(s0=silent, s1=silent, s2=silent), fails="none of 4 rounds moved the model")
+    _, _, rounds, _ = run(eight(s0=silent, s1=silent, s2=silent), strikes=0, fails="none of 4 rounds moved the model")
     assert [event["skipped"] for event in rounds] == [True] * 4
     assert "5 silos gave usable replies and 6 are needed" in rounds[0]["reason"]
 
@@ -107,7 +107,7 @@ def test_junk_from_every_attacker_cannot_stop_the_run_because_it_identifies_them
 
 def test_a_missed_quorum_skips_the_round():
     _, events, rounds, _ = run(
-        eight(s0=silent), quorum=8, fails="none of 4 rounds .* 7 silos gave usable replies and 8"
+        eight(s0=silent), strikes=0, quorum=8, fails="none of 4 rounds .* 7 silos gave usable replies and 8"
     )
     assert all(event["skipped"] for event in rounds)
     assert [event["metrics"]["w0"] for event in events if event["kind"] == "evaluation"] == [START["w"][0]] * 5
@@ -115,7 +115,7 @@ def test_a_missed_quorum_skips_the_round():
 
 def test_who_answers_exchange_1_and_not_exchange_2_has_no_weight_in_that_round():
     unscored = but(inverse(4), silent, lambda r: r.exchange == 2)
-    _, _, rounds, _ = run(eight(s4=unscored))
+    _, _, rounds, _ = run(eight(s4=unscored), strikes=0)
     for event in rounds:
         assert event["unscored"] == ["silo 4"]
         assert weights(event)["silo 4"] == 0
@@ -333,7 +333,10 @@ class TestRuleStrategy:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"fraction_train": 0.5}, "fraction_train=0.5"),
+        ({"fraction_train": 0.0}, "fraction_train=0.0"),
+        ({"fraction_train": 1.5}, "fraction_train=1.5"),
+        ({"min_silos": -1}, "min_silos=-1"),
+        ({"strikes": -1}, "strikes=-1"),
         ({"lr": -1.0}, "lr=-1.0"),
         ({"beta": 0.0}, "beta=0.0"),
         ({"beta": float("inf")}, "beta=inf"),

@@ -1,0 +1,83 @@
+"""What an operator tells a run while it goes on: `orders.jsonl` in its folder, an object a line, read each round."""
+
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedlaw_flwr.core.errors import InputError, NotThere
+from fedlaw_flwr.events.folder import EVENTS, read_events
+from fedlaw_flwr.events.types import RunEnded
+
+ORDERS = "orders.jsonl"
+PARDON, REMOVE = "pardon", "remove"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order.
+
+    Attributes:
+        what: "pardon": ask this silo again; "remove": take it out of the federation. Anything else is not understood.
+        silo: The silo's name.
+    """
+
+    what: str
+    silo: str
+
+
+def give(run: Path, order: Order) -> None:
+    """Appends an order to a run's folder; the run carries it out before its next round.
+
+    Raises:
+        NotThere: If the folder holds no run.
+        InputError: If the run has ended.
+    """
+    if not (run / EVENTS).exists():
+        raise NotThere(f"{run}: there is no run here ({EVENTS} is missing)")
+    if any(isinstance(event, RunEnded) for event in read_events(run)):
+        raise InputError(f"{run.name} has ended: only a run that goes on can be told to {order.what} a silo")
+    line = {"order": order.what, "silo": order.silo, "given": datetime.now(UTC).isoformat(timespec="seconds")}
+    with (run / ORDERS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def newest(runs: Path) -> Path:
+    """The run folder under `runs` that was begun last among those whose run goes on.
+
+    Raises:
+        NotThere: If there is none.
+    """
+    going = [
+        log.parent
+        for log in sorted(runs.glob(f"*/{EVENTS}"), key=lambda log: log.stat().st_mtime)
+        if not any(isinstance(event, RunEnded) for event in read_events(log.parent))
+    ]
+    if not going:
+        raise NotThere(f"{runs}: no run goes on here; a silo sits out for one run, and a new run asks every silo again")
+    return going[-1]
+
+
+def read_orders(run: Path, after: int) -> list[Order]:
+    """The orders of a run's folder but for the first `after` lines; a line still being written is left for later."""
+    path = run / ORDERS
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [_order(line) for line in text[: text.rfind("\n") + 1].splitlines()[after:]]
+
+
+def _order(line: str) -> Order:
+    try:
+        said = json.loads(line)
+        return Order(str(said["order"]), str(said["silo"]))
+    except (ValueError, TypeError, KeyError):
+        return Order("", line[:80])
+
+
+if __name__ == "__main__":  # RUNS pardon|remove SILO: so the server's container is asked
+    try:
+        give(newest(Path(sys.argv[1])), Order(sys.argv[2], sys.argv[3]))
+    except (InputError, NotThere) as error:
+        sys.exit(str(error))
