@@ -59,7 +59,8 @@ def together(name: str, by_silo: Mapping[str, float], weights: Mapping[str, floa
             x, w = x[inside], w[inside]
     if not w.sum() > 0:
         return None
-    mean, median = float(w @ x / w.sum()), weighted_median(x, w)
+    mean = float(x[0] + w @ (x - x[0]) / w.sum())  # so that the mean of equal values is that value
+    median = weighted_median(x, w)
     spread = weighted_median(np.abs(x - median), w)
     return Reported(mean if bounded else median, mean, median, spread)
 
