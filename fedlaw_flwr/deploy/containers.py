@@ -12,6 +12,7 @@ from typing import Any
 
 from fedlaw_flwr.apps.shipped.client import SOCKET
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.flower import installed
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
 from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.compose import USER
@@ -57,10 +58,10 @@ class Containers:
         return self.folder.path / "containers" / REGISTERED
 
     def build(self, arguments: Mapping[str, str] | None = None) -> None:
-        """Builds the images from this checkout.
+        """Builds the images from this checkout, with the release of Flower that is installed here.
 
         Args:
-            arguments: The Dockerfiles' arguments by name: TORCH, TORCH_INDEX, EXTRAS, BASE.
+            arguments: The Dockerfiles' arguments by name: TORCH, TORCH_INDEX, FLWR, EXTRAS, BASE.
 
         Raises:
             InputError: If this is no checkout, or no Docker engine answers.
@@ -80,7 +81,8 @@ class Containers:
                 continue
             # The host's network: a build finds what this machine finds, a proxy on its loopback included.
             command = ["docker", "build", "--network", "host", "--tag", name, "--target", target]
-            for key, value in (arguments or {}).items():
+            # Every silo.yaml says which Flower is installed here, and a silo with another does not start.
+            for key, value in {"FLWR": f"flwr=={installed()}", **(arguments or {})}.items():
                 command += ["--build-arg", f"{key}={value}"]
             if subprocess.run([*command, "--file", f"docker/{file}", "."], cwd=_CHECKOUT, check=False).returncode:
                 raise RunFailed(f"the image {name} could not be built; Docker's last lines say why")

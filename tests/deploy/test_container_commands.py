@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -37,6 +38,8 @@ name, *words = pathlib.Path(sys.argv[0]).name, *sys.argv[1:]
 if name == "docker":
     if words[0] == "version":
         print("27.0")
+    elif words[0] == "build":
+        note(*words)
     elif words[0] == "volume":
         sys.exit(not (world / "volumes" / words[2]).exists())
     elif words[0] == "inspect":
@@ -174,6 +177,21 @@ def test_in_a_drill_every_silo_is_started_data_first_and_nodes_once_they_are_reg
     lines = (world / "asked").read_text().splitlines()
     registered = [index for index, line in enumerate(lines) if "supernode register" in line]
     assert len(registered) == 2 and max(registered) < lines.index("up -d")
+
+
+def test_images_are_built_with_the_flower_that_is_installed_here_unless_another_is_named(world, file):
+    from fedlaw_flwr.core.flower import installed
+
+    fedlaw("containers build", file, "TORCH_INDEX=https://wheels.example/cpu")
+    built = asked(world, "build")
+    assert [words[words.index("--target") + 1] for words in built] == ["silo", "server", "proxy"]  # no drill, no image
+    here = [f"FLWR=flwr=={installed()}", "TORCH_INDEX=https://wheels.example/cpu"]
+    assert all([words[i + 1] for i, word in enumerate(words) if word == "--build-arg"] == here for words in built)
+    for words in built:  # Docker takes an argument that no line of the file names, and does nothing with it
+        lines = (Path(__file__).parents[2] / words[words.index("--file") + 1]).read_text()
+        assert re.search(r"^ARG FLWR=", lines, re.M) and '".[silo]" ${FLWR:+"$FLWR"}' in lines
+    fedlaw("containers build", file, "FLWR=flwr==9.8.7")
+    assert all("FLWR=flwr==9.8.7" in words and here[0] not in words for words in asked(world, "build")[3:])
 
 
 @pytest.fixture
