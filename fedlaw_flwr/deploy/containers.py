@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
 from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
-from fedlaw_flwr.events.folder import EVENTS, RunFailed
+from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFailed
 from fedlaw_flwr.events.types import Event, OnEvent, RunEnded
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.simulation.processes import holder_of
@@ -194,12 +195,18 @@ class Containers:
         if name in self.here:
             self.compose("restart", f"{name}-node")
 
-    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
+    def run(
+        self,
+        on_event: OnEvent,
+        changed: Mapping[str, Any] | None = None,
+        begun: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Submits one run of the rendered package, follows it to its end and copies its folder.
 
         Args:
             on_event: Called with every event of the run.
             changed: Settings by name that differ from the federation's, for this run alone.
+            begun: Called once, before the first event, with a folder that keeps up with the run's while this goes on.
 
         Returns:
             The copy of the run folder.
@@ -211,28 +218,38 @@ class Containers:
         control = self.control()
         number = control.submit("/app", run_config(self.federation, changed))
         ended = ""
-        for event in self.events(number):
-            on_event(event)
-            if isinstance(event, RunEnded):
-                ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-        deadline = time.monotonic() + _SETTLE
-        while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
-            time.sleep(1)
-        if not ended:
-            raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
-        folder = self.copy_run(number)
+        with self.mirror(number) as copy:
+            for event in self.events(number, copy):
+                if begun is not None:
+                    begun(copy)
+                    begun = None
+                on_event(event)
+                if isinstance(event, RunEnded):
+                    ended = event.status + (f": {event.reason}" if event.reason is not None else "")
+            deadline = time.monotonic() + _SETTLE
+            while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
+                time.sleep(1)
+            if not ended:
+                raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
+            folder = self.copy_run(number)
         if status != "finished:completed" or ended != "completed":
             raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
         return folder
 
-    def events(self, number: str) -> Iterator[Event]:
-        """The events of a run as they are written, until its end event or until Flower says that it is over."""
-        control, newest = self.control(), time.monotonic()
+    def numbers(self) -> list[str]:
+        """The numbers of the runs that the server's volume holds, the one that wrote last before the others.
 
-        def is_over() -> bool:
-            # Each look starts a flwr, seconds of a core that the silos may need: only after a silence.
-            return time.monotonic() - newest > _SILENCE and control.status(number).startswith("finished")
+        Raises:
+            RunFailed: If the server's container does not answer.
+        """
+        done = self._compose("exec", "-T", "server-app", "ls", "-t", "/runs")
+        if done.returncode:
+            raise RunFailed(f"the runs cannot be listed; is the federation up? {last_sentence(done.stderr)}")
+        return [name.removeprefix("run-") for name in done.stdout.split() if name.startswith("run-")]
 
+    @contextmanager
+    def mirror(self, number: str) -> Iterator[Path]:
+        """A folder of this machine, while this lasts, that the events of a run come into as they are written."""
         with tempfile.TemporaryDirectory() as place, (Path(place) / EVENTS).open("wb") as copy:
             # An exec outlives the client that asked for it: this one ends when its input does.
             script = 'tail -n +1 -F "$0" & cat >/dev/null; kill $!'
@@ -240,9 +257,28 @@ class Containers:
             with subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.PIPE, stdout=copy, stderr=subprocess.DEVNULL
             ):  # leaving this closes its input
-                for event in follow(Path(place), is_over, _BEGIN):
-                    newest = time.monotonic()
-                    yield event
+                yield Path(place)
+
+    def events(self, number: str, copy: Path) -> Iterator[Event]:
+        """The events of a run as they are written, until its end event or until Flower says that it is over.
+
+        Args:
+            number: Flower's id of the run.
+            copy: Its `mirror`. The settings of the run are there before the first event is given.
+        """
+        control, newest = self.control(), time.monotonic()
+
+        def is_over() -> bool:
+            # Each look starts a flwr, seconds of a core that the silos may need: only after a silence.
+            return time.monotonic() - newest > _SILENCE and control.status(number).startswith("finished")
+
+        settings = copy / SETTINGS
+        for event in follow(copy, is_over, _BEGIN):
+            newest = time.monotonic()
+            if not settings.exists():
+                said = self._compose("exec", "-T", "server-app", "cat", f"/runs/run-{number}/{SETTINGS}")
+                settings.write_text(said.stdout if said.returncode == 0 else "{}")
+            yield event
 
     def copy_run(self, number: str) -> Path:
         """Copies a run's folder out of the server's volume."""

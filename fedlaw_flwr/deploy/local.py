@@ -129,12 +129,18 @@ class LocalFederation:
         if sockets := self._noted_sockets():
             shutil.rmtree(sockets, ignore_errors=True)
 
-    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
+    def run(
+        self,
+        on_event: OnEvent,
+        changed: Mapping[str, Any] | None = None,
+        begun: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Submits one run of the rendered package and follows it to its end.
 
         Args:
             on_event: Called with every event of the run.
             changed: Settings by name that differ from the federation's, for this run alone.
+            begun: Called once, before the first event, with the run folder.
 
         Returns:
             The run folder.
@@ -150,6 +156,9 @@ class LocalFederation:
         folder = self.runs / f"run-{number}"
         ended = ""
         for event in follow(folder, lambda: control.status(number).startswith("finished")):
+            if begun is not None:
+                begun(folder)
+                begun = None
             on_event(event)
             if isinstance(event, RunEnded):
                 ended = event.status + (f": {event.reason}" if event.reason is not None else "")
