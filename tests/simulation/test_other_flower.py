@@ -1,8 +1,8 @@
 """The tested releases of Flower that are not installed here: strategy, protocol, apps and real runs hold on each.
 
 Each gets a virtual environment of its own, with that Flower first and the libraries of this environment behind it. That
-takes a package index. Most of the time goes to the federation of real processes: the first twelve of its tests took eleven
-minutes of CPU.
+takes a package index. Most of the time goes to the federation of real processes: the first twelve of its tests took 11
+minutes of CPU time.
 """
 
 import os
