@@ -1,12 +1,26 @@
 """`fedlaw deploy containers ...`: the server, and the silos whose keys are here, by docker-compose."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from fedlaw_flwr.cli.console import Archive, Changes, File, SiloName, console, follow_run, read, say
+from fedlaw_flwr.cli.console import (
+    Archive,
+    Changes,
+    File,
+    Port,
+    Serve,
+    ServedReport,
+    SiloName,
+    console,
+    follow_run,
+    read,
+    say,
+    watch_run,
+)
 from fedlaw_flwr.core.errors import InputError
 
 containers = typer.Typer(help="The same federation as containers on this machine.", no_args_is_help=True)
@@ -54,18 +68,41 @@ def status(file: File) -> None:
 
 
 @containers.command()
-def run(file: File, settings: Changes = None) -> None:
+def run(file: File, settings: Changes = None, serve: Serve = False, port: Port = 0) -> None:
     """Submits one run to the containers, follows it, and prints the verdict."""
     from fedlaw_flwr.config.settings import parsed
     from fedlaw_flwr.deploy.containers import Containers
 
     federation, folder = read(file)
     changed = federation.changed(parsed(settings or []))
-    follow_run(federation, changed, lambda show: Containers(federation, folder).run(show, changed))
+    ours = Containers(federation, folder)
+    with ServedReport(serve, port) as page:
+        follow_run(federation, changed, lambda show, begun: ours.run(show, changed, begun), page)
 
 
 @containers.command()
-def resume(file: File) -> None:
+def watch(
+    file: File,
+    run: Annotated[str, typer.Argument(help="The run's number; none: the newest.", metavar="RUN")] = "",
+    serve: Serve = False,
+    port: Port = 0,
+) -> None:
+    """Follows a run of the containers from another terminal. Ctrl-C ends the watching, not the run."""
+    from fedlaw_flwr.deploy.containers import Containers
+
+    federation, folder = read(file)
+    ours = Containers(federation, folder)
+    known = ours.numbers()
+    number = run.removeprefix("run-") or next(iter(known), "")
+    if number not in known:
+        raise InputError(f"run {number!r}: there are {', '.join(known)}" if known else "no run has begun here yet")
+    name = f"run-{number}"
+    with tempfile.TemporaryDirectory() as place, ours.mirror(name, Path(place)) as copy:
+        watch_run(copy, ours.events(number, name, copy), f"run {number}", serve, port)
+
+
+@containers.command()
+def resume(file: File, serve: Serve = False, port: Port = 0) -> None:
     """Goes on with the newest run of the containers, where its server ended before it did, and follows it."""
     from fedlaw_flwr.deploy.containers import Containers
     from fedlaw_flwr.deploy.unfinished import needed
@@ -73,7 +110,8 @@ def resume(file: File) -> None:
     federation, folder = read(file)
     ours = Containers(federation, folder)
     changed = {"resume": needed(ours.unfinished())}
-    follow_run(federation, changed, lambda show: ours.run(show, changed))
+    with ServedReport(serve, port) as page:
+        follow_run(federation, changed, lambda show, begun: ours.run(show, changed, begun), page)
 
 
 @containers.command()

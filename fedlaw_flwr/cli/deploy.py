@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fedlaw_flwr.cli.console import Archive, Changes, File, SiloName, console, follow_run
+from fedlaw_flwr.cli.console import Archive, Changes, File, Port, Serve, ServedReport, SiloName, console, follow_run
 from fedlaw_flwr.cli.console import read as _read
 from fedlaw_flwr.cli.console import say as _say
 from fedlaw_flwr.cli.containers import containers
@@ -183,7 +183,7 @@ def rehearse(
 
 
 @deploy.command()
-def run(file: File, settings: Changes = None) -> None:
+def run(file: File, settings: Changes = None, serve: Serve = False, port: Port = 0) -> None:
     """Submits one run to the local federation, follows it, and prints the verdict."""
     from fedlaw_flwr.config.settings import parsed
 
@@ -196,18 +196,20 @@ def run(file: File, settings: Changes = None) -> None:
             _say(
                 f"[yellow]{name}'s own process does not listen: it will be silent until it does; its log is {where}[/]"
             )
-    follow_run(federation, changed, lambda show: processes.run(show, changed))
+    with ServedReport(serve, port) as page:
+        follow_run(federation, changed, lambda show, begun: processes.run(show, changed, begun), page)
 
 
 @deploy.command()
-def resume(file: File) -> None:
+def resume(file: File, serve: Serve = False, port: Port = 0) -> None:
     """Goes on with the newest run of the local federation, where its server ended before it did, and follows it."""
     from fedlaw_flwr.deploy.unfinished import needed, unfinished
 
     federation, folder = _read(file)
     processes = _local(federation, folder)
     changed = {"resume": needed(unfinished(processes.runs))}
-    follow_run(federation, changed, lambda show: processes.run(show, changed))
+    with ServedReport(serve, port) as page:
+        follow_run(federation, changed, lambda show, begun: processes.run(show, changed, begun), page)
 
 
 @deploy.command()

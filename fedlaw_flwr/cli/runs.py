@@ -1,19 +1,15 @@
 """Commands on run folders: list them, watch one, report one or several, compare them, draw them."""
 
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fedlaw_flwr.cli.console import console, say
+from fedlaw_flwr.cli.console import Port, Serve, console, say, watch_run
 from fedlaw_flwr.cli.verdict import AsJson, print_json, summary
 from fedlaw_flwr.core.errors import InputError, NotThere
-
-if TYPE_CHECKING:
-    from fedlaw_flwr.reporting.serving import ReportServer
 
 Folder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 Folders = Annotated[list[Path], typer.Argument(help="Run folders; the first is the one explained.", metavar="RUN")]
@@ -35,33 +31,14 @@ def report(
 
 def watch(
     folder: Folder,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the report to browsers of this machine.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: the port; 0 takes a free one.")] = 0,
+    serve: Serve = False,
+    port: Port = 0,
 ) -> None:
     """Follows a run from another terminal, or shows one that is over. Ctrl-C ends the watching, not the run."""
     from fedlaw_flwr.events.folder import follow_events
     from fedlaw_flwr.events.record import Run
-    from fedlaw_flwr.events.verdict import verdict
-    from fedlaw_flwr.reporting.serving import ReportServer
-    from fedlaw_flwr.reporting.terminal import LiveRun, verdict_table
 
-    settings = Run.read(folder).settings
-    server = _serving(ReportServer, folder, port) if serve else None
-    try:
-        with LiveRun(console, str(settings.get("strategy", "run")), int(settings.get("num-rounds", 0))) as live:
-            for event in follow_events(folder):
-                live.show(event)
-        run = Run.read(folder)
-        console.print(verdict_table([verdict(run)], escape(run.name)))
-        if server is not None:
-            say(f"The report stays at {server.address} until Ctrl-C.")
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        return
-    finally:
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+    watch_run(folder, follow_events(folder), Run.read(folder).name, serve, port)
 
 
 def runs(
@@ -156,15 +133,3 @@ def export(
             say(escape(str(to_tensorboard(folder, Path(to or "tensorboard")))))
         else:
             say(f"run {to_mlflow(folder, to, experiment)} of experiment {escape(experiment)}")
-
-
-def _serving(kind: "type[ReportServer]", folder: Path, port: int) -> "ReportServer":
-    """The report on a port of this machine, in a thread of its own."""
-    try:
-        server = kind(folder, port=port)
-    except OSError as error:
-        raise InputError(f"port={port}: {error.strerror}; name another or 0 for a free one") from None
-    server.page()  # what is missing for it is told before the run is shown
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    say(f"The report: {server.address}")
-    return server

@@ -21,6 +21,7 @@ What is in this folder: `ca.crt`, by which your silo knows the server; `silo.yam
 There is no key in it, and nothing about any other silo.
 
 1. **The images.** Build `{image}` from the project's `docker/Dockerfile.silo`, or take the one your institution trusts.
+   The server runs Flower {flwr}, and your silo must too: `docker build --build-arg FLWR='flwr=={flwr}.*'` takes it.
    A machine needs no Python for the `fedlaw` commands below: in this folder, not as root,
 
        fedlaw() {{ docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:$PWD" --workdir "$PWD" \\
@@ -83,6 +84,7 @@ def write_bundle(federation: Federation, folder: FederationFolder, silo: str) ->
         silo=silo,
         image=federation.images.silo,
         data=f"--mount 'type=bind,source={data},target={data},readonly' " if (data := silos[silo].data_path) else "",
+        flwr=federation.silo_config(silo).flwr,
         host=federation.superlink.host,
         port=federation.superlink.port,
         known=known,

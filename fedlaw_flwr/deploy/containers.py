@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedlaw_flwr.apps.shipped.client import SOCKET
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.flower import installed
 from fedlaw_flwr.deploy.attempts import Attempts
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
 from fedlaw_flwr.deploy.certificates import must_be_trusted
@@ -23,7 +25,7 @@ from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
 from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
-from fedlaw_flwr.events.folder import EVENTS, RunFailed
+from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFailed
 from fedlaw_flwr.events.types import Event, OnEvent, RoundEnded, RunEnded, Warned
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.simulation.processes import holder_of
@@ -59,10 +61,10 @@ class Containers:
         return self.folder.path / "containers" / REGISTERED
 
     def build(self, arguments: Mapping[str, str] | None = None) -> None:
-        """Builds the images from this checkout.
+        """Builds the images from this checkout, with the release of Flower that is installed here.
 
         Args:
-            arguments: The Dockerfiles' arguments by name: TORCH, TORCH_INDEX, EXTRAS, BASE.
+            arguments: The Dockerfiles' arguments by name: TORCH, TORCH_INDEX, FLWR, EXTRAS, BASE.
 
         Raises:
             InputError: If this is no checkout, or no Docker engine answers.
@@ -82,7 +84,8 @@ class Containers:
                 continue
             # The host's network: a build finds what this machine finds, a proxy on its loopback included.
             command = ["docker", "build", "--network", "host", "--tag", name, "--target", target]
-            for key, value in (arguments or {}).items():
+            # Every silo.yaml says which Flower is installed here, and a silo with another does not start.
+            for key, value in {"FLWR": f"flwr=={installed()}", **(arguments or {})}.items():
                 command += ["--build-arg", f"{key}={value}"]
             if subprocess.run([*command, "--file", f"docker/{file}", "."], cwd=_CHECKOUT, check=False).returncode:
                 raise RunFailed(f"the image {name} could not be built; Docker's last lines say why")
@@ -194,7 +197,12 @@ class Containers:
         if name in self.here:
             self.compose("restart", f"{name}-node")
 
-    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
+    def run(
+        self,
+        on_event: OnEvent,
+        changed: Mapping[str, Any] | None = None,
+        begun: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Submits one run of the rendered package, follows it to its end and copies its folder.
 
         Where the server's process ends before the run does, the run is resumed, as long as it gets further.
@@ -203,6 +211,7 @@ class Containers:
             on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
             changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
                 of one that is to go on.
+            begun: Called once, before the first event, with a folder that keeps up with the run's while this goes on.
 
         Returns:
             The copy of the run folder.
@@ -213,59 +222,91 @@ class Containers:
         must_be_trusted(self.federation, self.folder)
         control = self.control()
         attempts = Attempts(changed)
-        while True:
-            before = self._inode(attempts.resume) if attempts.resume else 0
-            number = control.submit("/app", run_config(self.federation, attempts.changed))
-            name = attempts.resume or f"run-{number}"
-            ended, rounds = "", 0
-            for event in self.events(number, name, before):
-                on_event(event)
-                if isinstance(event, RoundEnded):
-                    rounds = event.round
-                if isinstance(event, RunEnded):
-                    ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-            deadline = time.monotonic() + _SETTLE
-            while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
-                time.sleep(1)
-            if ended:
-                break
-            is_cut = status == "finished:failed" and self._has_checkpoints(name)  # and not stopped by a person
-            if not (is_cut and attempts.again(name, rounds)):
-                raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
-            on_event(Warned(reason=f"the server's process ended in {name}; the run is resumed"))
+        with tempfile.TemporaryDirectory() as place:
+            while True:
+                before = self._inode(attempts.resume) if attempts.resume else 0
+                number = control.submit("/app", run_config(self.federation, attempts.changed))
+                name = attempts.resume or f"run-{number}"
+                ended, rounds = "", 0
+                with self.mirror(name, Path(place), before) as copy:
+                    for event in self.events(number, name, copy):
+                        if begun is not None:
+                            begun(copy)
+                            begun = None
+                        on_event(event)
+                        if isinstance(event, RoundEnded):
+                            rounds = event.round
+                        if isinstance(event, RunEnded):
+                            ended = event.status + (f": {event.reason}" if event.reason is not None else "")
+                deadline = time.monotonic() + _SETTLE
+                while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
+                    time.sleep(1)
+                if ended:
+                    break
+                is_cut = status == "finished:failed" and self._has_checkpoints(name)  # and not stopped by a person
+                if not (is_cut and attempts.again(name, rounds)):
+                    raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
+                on_event(Warned(reason=f"the server's process ended in {name}; the run is resumed"))
         folder = self.copy_run(name)
         if status != "finished:completed" or ended != "completed":
             raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
         return folder
 
-    def events(self, number: str, name: str = "", before: int = 0) -> Iterator[Event]:
-        """The events of a run as they are written, until its end event or until Flower says that it is over.
+    def numbers(self) -> list[str]:
+        """The numbers of the runs that the server's volume holds, the one that wrote last before the others.
+
+        Raises:
+            RunFailed: If the server's container does not answer.
+        """
+        done = self._compose("exec", "-T", "server-app", "ls", "-t", "/runs")
+        if done.returncode:
+            raise RunFailed(f"the runs cannot be listed; is the federation up? {last_sentence(done.stderr)}")
+        return [name.removeprefix("run-") for name in done.stdout.split() if name.startswith("run-")]
+
+    @contextmanager
+    def mirror(self, name: str, place: Path, before: int = 0) -> Iterator[Path]:
+        """A folder of this machine that, while this lasts, the events of a run come into as they are written.
 
         Args:
-            number: Flower's id of the run.
-            name: Its run folder. Default: run-NUMBER.
-            before: The file of its events before it was resumed, which is not read. Default: there was none.
+            name: The run folder, in the server's volume.
+            place: The folder here; what it has of an earlier run is replaced.
+            before: The file of its events before the run was resumed, which is not copied. Default: there was none.
         """
-        control, newest = self.control(), time.monotonic()
-
-        def is_over() -> bool:
-            # Each look starts a flwr, seconds of a core that the silos may need: only after a silence.
-            return time.monotonic() - newest > _SILENCE and control.status(number).startswith("finished")
-
-        with tempfile.TemporaryDirectory() as place, (Path(place) / EVENTS).open("wb") as copy:
+        for one in (EVENTS, SETTINGS):
+            (place / one).unlink(missing_ok=True)
+        with (place / EVENTS).open("wb") as copy:
             # An exec outlives the client that asked for it: this one ends when its input does.
             script = (
                 f'(while [ "$(stat -c %i "$0" 2>/dev/null)" = {before} ]; do sleep 1; done; exec tail -n +1 -F "$0") & '
                 "cat >/dev/null; kill $!"
             )
-            file = f"/runs/{name or f'run-{number}'}/{EVENTS}"
-            command = [*self._command(), "exec", "-T", "server-app", "sh", "-c", script, file]
+            command = [*self._command(), "exec", "-T", "server-app", "sh", "-c", script, f"/runs/{name}/{EVENTS}"]
             with subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.PIPE, stdout=copy, stderr=subprocess.DEVNULL
             ):  # leaving this closes its input
-                for event in follow(Path(place), is_over, _BEGIN):
-                    newest = time.monotonic()
-                    yield event
+                yield place
+
+    def events(self, number: str, name: str, copy: Path) -> Iterator[Event]:
+        """The events of a run as they are written, until its end event or until Flower says that it is over.
+
+        Args:
+            number: Flower's id of the run.
+            name: Its run folder.
+            copy: Its `mirror`. The settings of the run are there before the first event is given.
+        """
+        control, newest = self.control(), time.monotonic()
+
+        def is_over() -> bool:
+            # Each look starts a flwr, seconds of a core that the silos may need: only after a silence.
+            return time.monotonic() - newest > _SILENCE and control.is_over(number)
+
+        settings = copy / SETTINGS
+        for event in follow(copy, is_over, _BEGIN):
+            newest = time.monotonic()
+            if not settings.exists():
+                said = self._compose("exec", "-T", "server-app", "cat", f"/runs/{name}/{SETTINGS}")
+                settings.write_text(said.stdout if said.returncode == 0 else "{}")
+            yield event
 
     def copy_run(self, name: str) -> Path:
         """Copies a run's folder out of the server's volume."""

@@ -1,6 +1,5 @@
 """federation.yaml: who takes part, where the server is, what is run; checked whole before anything is made of it."""
 
-import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from fedlaw_flwr.attacks.options import MISLABELLED
 from fedlaw_flwr.config.document import FROM_FILE, Document, DocumentError, Place
 from fedlaw_flwr.config.settings import Settings, SettingsError
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.flower import installed, release_of
 from fedlaw_flwr.deploy.hostname import host
 from fedlaw_flwr.records.task import SILO_TASKS, is_silo_task
 from fedlaw_flwr.silo.config import Name, SiloConfig
@@ -184,7 +184,7 @@ class Federation(BaseModel):
                     seed=settings.seed,
                     attack=silo.attack,
                     options=silo.options,
-                    flwr=".".join(importlib.metadata.version("flwr").split(".")[:2]),
+                    flwr=release_of(installed()),
                     **local,
                 )
         raise KeyError(name)

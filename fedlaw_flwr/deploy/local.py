@@ -132,7 +132,12 @@ class LocalFederation:
         if sockets := self._noted_sockets():
             shutil.rmtree(sockets, ignore_errors=True)
 
-    def run(self, on_event: OnEvent, changed: Mapping[str, Any] | None = None) -> Path:
+    def run(
+        self,
+        on_event: OnEvent,
+        changed: Mapping[str, Any] | None = None,
+        begun: Callable[[Path], None] | None = None,
+    ) -> Path:
         """Submits one run of the rendered package and follows it to its end.
 
         Where the server's process ends before the run does, the run is resumed, as long as it gets further.
@@ -141,6 +146,7 @@ class LocalFederation:
             on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
             changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
                 of one that is to go on.
+            begun: Called once, before the first event, with the run folder.
 
         Returns:
             The run folder.
@@ -159,6 +165,9 @@ class LocalFederation:
             folder = self.runs / (attempts.resume or f"run-{number}")
             ended, rounds = "", 0
             for event in follow(folder, partial(control.is_over, number), before=before):
+                if begun is not None:
+                    begun(folder)
+                    begun = None
                 on_event(event)
                 if isinstance(event, RoundEnded):
                     rounds = event.round

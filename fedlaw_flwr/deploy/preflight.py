@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.flower import installed
 from fedlaw_flwr.core.simplex import Simplex, byzantine_count
 from fedlaw_flwr.deploy.certificates import check_certificates, fingerprint, load_node_key, load_public_key
 from fedlaw_flwr.deploy.compose import METRICS_PORT, published_on
@@ -165,7 +166,7 @@ def versions() -> Finding:
         for requirement in map(Requirement, importlib.metadata.requires("fedlaw-flwr") or [])
         if requirement.name == "flwr" and requirement.marker is None
     )
-    here = importlib.metadata.version("flwr")
+    here = installed()
     what = f"flwr {here} is installed here; tested are {wanted.specifier}"
     return ok(what) if wanted.specifier.contains(here) else wrong(what)
 

@@ -1,6 +1,5 @@
 """silo.yaml: what an institution decides about its own silo, and nobody else can: client, task, data, limits."""
 
-import importlib.metadata
 import os
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET, SOCKET
 from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.flower import installed, release_of
 from fedlaw_flwr.records.task import is_silo_task
 
 
@@ -112,8 +112,8 @@ class SiloConfig(BaseModel):
         Raises:
             ValueError: Where it is not.
         """
-        here = importlib.metadata.version("flwr")
-        if self.flwr and here.split(".")[:2] != self.flwr.split("."):
+        here = installed()
+        if self.flwr and release_of(here) != self.flwr:
             raise InputError(
                 f"flwr {here} is installed here and the server runs {self.flwr}: install flwr {self.flwr}.*"
             )

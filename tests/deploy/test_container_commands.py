@@ -2,18 +2,26 @@
 
 import json
 import os
+import re
+import signal
 import sqlite3
+import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
 from fake_flwr import FLWR
+from scripted_runs import AGREES, ALIKE, Scripted, but
 from typer.testing import CliRunner
 
 from fedlaw_flwr.cli.main import app
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.preparation import accept, init, join, render
@@ -37,6 +45,8 @@ name, *words = pathlib.Path(sys.argv[0]).name, *sys.argv[1:]
 if name == "docker":
     if words[0] == "version":
         print("27.0")
+    elif words[0] == "build":
+        note(*words)
     elif words[0] == "volume":
         sys.exit(not (world / "volumes" / words[2]).exists())
     elif words[0] == "inspect":
@@ -176,6 +186,21 @@ def test_in_a_drill_every_silo_is_started_data_first_and_nodes_once_they_are_reg
     assert len(registered) == 2 and max(registered) < lines.index("up -d")
 
 
+def test_images_are_built_with_the_flower_that_is_installed_here_unless_another_is_named(world, file):
+    from fedlaw_flwr.core.flower import installed
+
+    fedlaw("containers build", file, "TORCH_INDEX=https://wheels.example/cpu")
+    built = asked(world, "build")
+    assert [words[words.index("--target") + 1] for words in built] == ["silo", "server", "proxy"]  # no drill, no image
+    here = [f"FLWR=flwr=={installed()}", "TORCH_INDEX=https://wheels.example/cpu"]
+    assert all([words[i + 1] for i, word in enumerate(words) if word == "--build-arg"] == here for words in built)
+    for words in built:  # Docker takes an argument that no line of the file names, and does nothing with it
+        lines = (Path(__file__).parents[2] / words[words.index("--file") + 1]).read_text()
+        assert re.search(r"^ARG FLWR=", lines, re.M) and '".[silo]" ${FLWR:+"$FLWR"}' in lines
+    fedlaw("containers build", file, "FLWR=flwr==9.8.7")
+    assert all("FLWR=flwr==9.8.7" in words and here[0] not in words for words in asked(world, "build")[3:])
+
+
 @pytest.fixture
 def drill(world, file, federation, folder, monkeypatch):
     """A drill whose containers are as these files say: how, whether its socket is there, and what is in its log."""
@@ -306,3 +331,43 @@ def test_a_server_s_volumes_come_back_from_its_backup(world, file, federation, f
     assert {f"{silo}-node" for silo in ("aachen", "bonn")} < set(
         yaml.safe_load((folder.path / "compose.yml").read_text())["services"]
     )
+
+
+@pytest.fixture
+def running(world, file, federation, folder):
+    """The server with two runs on its volume, the second without an end yet; that one's script."""
+    init(federation, folder)
+    render(federation, folder)
+    fedlaw("containers up", file)
+    runs = world / "volumes" / "fedlaw-clinics_runs"
+    Scripted(runs / "run-11").learned(AGREES, ALIKE).end()
+    os.utime(runs / "run-11", (time.time() - 86400,) * 2)
+    return Scripted(runs / "run-12", attackers=["silo 3"], max_byzantine=1)
+
+
+def test_a_run_in_containers_is_watched_from_another_terminal_with_its_page_until_it_ends(running, file):
+    command = [Path(sys.executable).parent / "fedlaw", "deploy", "containers", "watch", file, "--serve"]
+    watched = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    timer = threading.Timer(120, watched.kill)
+    timer.start()
+    try:
+        told = iter(watched.stdout.readline, "")
+        address = re.search(r"http://127\.0\.0\.1:\d+/", next(told))[0]
+        running.learned(but(AGREES, silo_3=-0.5), ALIKE).frozen().end()
+        lines = list(takewhile(lambda line: "until Ctrl-C" not in line, told))
+        with urlopen(address, timeout=60) as page:
+            text = page.read().decode()
+        watched.send_signal(signal.SIGINT)
+        assert watched.wait(60) == 0
+    finally:
+        timer.cancel()
+        watched.kill()
+    assert any("round 1: silo 3 gets no weight" in line for line in lines)
+    # The settings came too: the page knows how many rounds there were to be, and that the run is over.
+    assert "2 of 3 rounds" in text and 'http-equiv="refresh"' not in text
+
+
+def test_a_run_in_containers_that_is_over_is_shown_by_its_number_and_one_that_is_none_is_refused(running, file):
+    assert "attackers caught" in fedlaw("containers watch", file, "11")
+    with pytest.raises(InputError, match="run '13': there are 12, 11"):
+        fedlaw("containers watch", file, "run-13")

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from fedlaw_flwr.cli.main import app
 from fedlaw_flwr.config.document import DocumentError
 from fedlaw_flwr.config.settings import Settings
+from fedlaw_flwr.core.flower import installed, release_of
 from fedlaw_flwr.deploy.certificates import check_certificates, fingerprint, load_public_key
 from fedlaw_flwr.deploy.control import as_toml
 from fedlaw_flwr.deploy.federation import Federation
@@ -448,6 +449,7 @@ def test_a_bundle_holds_no_key_and_nothing_of_another_silo(file, federation, fol
         content = {name.partition("/")[2]: archive.extractfile(name).read().decode() for name in archive.getnames()}
     assert sorted(content) == ["README.md", "ca.crt", "compose.yml", "policy.yaml", "silo.yaml"]
     assert own_digest() in content["README.md"]
+    assert f"--build-arg FLWR='flwr=={release_of(installed())}.*'" in content["README.md"]
     everything = "\n".join(content.values())
     assert "PRIVATE KEY" not in everything
     for other in ("aachen", "celle", "dresden"):

@@ -13,7 +13,7 @@ from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.reporting.prometheus import RunMetrics, serve
 from fedlaw_flwr.simulation.processes import processes_with
 
-# Stands in for `flwr`: answers by its arguments as Flower 1.41 does, its nodes kept in the file named first.
+# Stands in for `flwr`: answers by its arguments as Flower 1.41 and 1.42 do, its nodes kept in the file named first.
 
 
 @pytest.fixture

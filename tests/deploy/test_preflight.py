@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from fedlaw_flwr.cli.main import app
 from fedlaw_flwr.config.findings import Finding
+from fedlaw_flwr.core.flower import installed, release_of
 from fedlaw_flwr.deploy.bundle import write_bundle
 from fedlaw_flwr.deploy.certificates import fingerprint
 from fedlaw_flwr.deploy.federation import Federation
@@ -278,7 +279,7 @@ def test_a_missing_authority_data_policy_and_release_are_wrong_each_by_itself(si
     change(place / "silo.yaml", f"data-path: {place.parent}", "data-path: /srv/nowhere")
     assert what_is_wrong(place) == "data-path='/srv/nowhere' is not on this machine"
     (place / "silo.yaml").write_text(own)
-    change(place / "silo.yaml", "flwr: '1.41'", "flwr: '1.40'")
+    change(place / "silo.yaml", f"flwr: '{release_of(installed())}'", "flwr: '1.40'")
     assert "install flwr 1.40.*" in what_is_wrong(place)
     (place / "silo.yaml").write_text(own)
     (place / "policy.yaml").write_text("exchanges-per-dya: 7\n")
