@@ -9,7 +9,6 @@ from typing import Any
 
 from flwr.app import ArrayRecord, MessageType
 from flwr.serverapp import Grid
-from flwr.superlink.grid import InMemoryGrid
 
 from fedlaw_flwr.checkpoints.store import Checkpoints
 from fedlaw_flwr.core.state import State
@@ -58,6 +57,10 @@ class Evidence:
 
     def reach(self, grid: Grid, roster: Roster, timeout: float) -> None:
         """Says through what silos are reached. The silos of a simulation keep nothing: they are sent no heads."""
+        if self._ledger is None:
+            return
+        from flwr.superlink.grid import InMemoryGrid  # brings a database with it
+
         simulated = getattr(grid, "all_present", False) or isinstance(grid, InMemoryGrid)
         self._reach = None if simulated else (grid, roster, timeout)
 
