@@ -126,7 +126,8 @@ class WeightOptions:
     )
     review_without: str = setting(
         "",
-        f"with variant review, for ablations: parts to leave out ({', '.join(REVIEW_PARTS)})",
+        "with variant review, for ablations: parts to leave out (rank, size, contrast, agreement, set, trim, evidence, "
+        "assent, loss, norm, mean, decay)",
         allowed="rank,mean",
         check=_without,
     )

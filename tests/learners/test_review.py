@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedlaw_flwr.core.setting import settings_of
 from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.learners.interface import PeerEvidence
 from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Updates, WeightLearning
@@ -234,6 +235,11 @@ def test_robust_z_is_cut_and_leaves_out_what_is_not_known():
     np.testing.assert_allclose(z[:4], np.clip((np.array([1, 2, 3, 100]) - 2.5) / 1.4826, -3, 3))
     assert np.isnan(z[4])
     assert robust_z(np.array([2.0, 2.0, np.nan])).tolist()[:2] == [0, 0]
+
+
+def test_the_setting_names_every_part_that_can_be_left_out():
+    said = settings_of(WeightOptions)["review_without"].help
+    assert f"({', '.join(REVIEW_PARTS)})" in said
 
 
 def test_settings_that_peer_review_does_not_have_are_refused():
