@@ -1,17 +1,18 @@
 """300 rounds with every class of fault at once: `python -m benchmarks.soak OUT.svg` prints what came of it.
 
-Twenty silos learn digits in this process, four of them hostile (b = 4). All four flip labels; one of them sends junk as
-well, one falls silent for good, one sends updates a million times too long. Of the sixteen honest silos one flaps, one
-is slow, one joins late, one leaves for good, and one sits out after a silence until it is pardoned. The accuracy is
-held against the same run in which nobody attacks and nothing fails. Time passes only while the server waits for a
-reply, so hours of waiting cost nothing.
+Twenty silos learn digits in this process, four of them hostile (b = 4). All four flip labels; one of them sends junk
+as well, one falls silent for good, one sends updates a million times too long. Of the sixteen honest silos one flaps,
+one is slow, one joins late, one leaves for good, and one sits out after a silence until it is pardoned. The server is
+killed in every 25th round, after the silos have answered and before its checkpoint is written, and goes on from the
+one before. The accuracy is held against the same run in which nobody attacks and nothing fails. Time passes only
+while the server waits for a reply, so hours of waiting cost nothing.
 """
 
-import json
 import logging
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +28,14 @@ from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
 from fedlaw_flwr.apps.experiment import build_strategy, central_evaluation
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.engines.batched import BatchedGrid
+from fedlaw_flwr.events.folder import read_events
 from fedlaw_flwr.events.types import Event
+from fedlaw_flwr.ledger.verify import Written, verify
 from fedlaw_flwr.protocol import exchange, retry, roster
-from fedlaw_flwr.strategy.base import MatrixStrategy
 from fedlaw_flwr.strategy.callbacks import RoundDone
 
 ROUNDS = 300
-RESTARTED_EVERY = 25
+KILLED_EVERY = 25
 JOINS, FALLS_SILENT, PARDON, LEAVES, REMOVE = 40, 60, 90, 200, 250
 
 
@@ -154,7 +156,9 @@ class Soaked:
         cast: Who failed and how; None: nobody.
         accuracies: The accuracy on the test set, by round.
         resident: What this process held of memory after each round, in MiB.
-        events: All events.
+        events: All events, as the run folder has them.
+        ledger: The lines of the run's ledger.
+        wrong: What does not hold of the ledger.
         waited: Seconds that the server waited for replies.
     """
 
@@ -162,6 +166,8 @@ class Soaked:
     accuracies: dict[int, float] = field(default_factory=dict)
     resident: list[float] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     waited: float = 0.0
 
     def of(self, kind: str) -> list[Any]:
@@ -169,13 +175,8 @@ class Soaked:
         return [event for event in self.events if event.kind == kind]
 
 
-Restart = Callable[[MatrixStrategy, int], None]
-"""(strategy, round): called after each `RESTARTED_EVERY` rounds to kill the server and bring it back."""
-
-
-def through_json(strategy: MatrixStrategy, server_round: int) -> None:
-    """Stands in for a restart: what attendance knows is stored as text and read back, and nothing else changes."""
-    strategy.attendance.restore(json.loads(json.dumps(strategy.attendance.state())))
+class Killed(BaseException):
+    """The server's process ends here."""
 
 
 def settings_for(rounds: int, faults: bool) -> Settings:
@@ -194,20 +195,40 @@ def settings_for(rounds: int, faults: bool) -> Settings:
     )
 
 
-def soak(rounds: int = ROUNDS, faults: bool = True, restart: Restart = through_json) -> Soaked:
+def soak(rounds: int = ROUNDS, faults: bool = True) -> Soaked:
     """One run.
 
     Args:
         rounds: How many rounds. Default: 300.
-        faults: Whether anybody attacks and anything fails. Default: yes.
-        restart: Called after each `RESTARTED_EVERY` rounds. Default: attendance alone goes through JSON and back.
+        faults: Whether anybody attacks, anything fails and the server is killed. Default: yes.
     """
     settings = settings_for(rounds, faults)
     found = Soaked(Cast.of(settings) if faults else None)
-    task, process, clock = settings.load_task(), psutil.Process(), Clock()
-    strategy = build_strategy(settings, found.events.append)
+    clock, grid = Clock(), FaultyGrid(settings, found.cast)
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        for module in (exchange, roster, retry):
+            stack.enter_context(patch.object(module, "time", clock))
+        stack.enter_context(patch("fedlaw_flwr.strategy.account.Account._report", lambda account: ""))
+        folder, killed = Path(place) / "run", set[int]()
+        while not _serve(settings, folder, grid, found, killed):
+            pass
+        found.events = list(read_events(folder))
+        ledger = Written.read(folder)
+        found.ledger = [dict(entry) for entry in ledger.entries]
+        found.wrong = [one.what for one in verify(ledger, ended=True) if one.kind == "wrong"]
+    found.waited = clock.now
+    return found
+
+
+def _serve(settings: Settings, folder: Path, grid: FaultyGrid, found: Soaked, killed: set[int]) -> bool:
+    """A server's life: from the last checkpoint to the end of the run (True) or until it is killed."""
+    task, process = settings.load_task(), psutil.Process()
+    strategy = build_strategy(settings, lambda event: None, checkpoint=folder)
 
     def ended(done: RoundDone) -> None:
+        if found.cast is not None and done.round % KILLED_EVERY == 0 and done.round not in killed:
+            killed.add(done.round)
+            raise Killed
         found.resident.append(process.memory_info().rss / 2**20)
         if "accuracy" in done.metrics:
             found.accuracies[done.round] = float(done.metrics["accuracy"])
@@ -215,26 +236,24 @@ def soak(rounds: int = ROUNDS, faults: bool = True, restart: Restart = through_j
             strategy.pardon(name_of(found.cast.pardoned))
         if found.cast is not None and done.round == REMOVE:
             strategy.remove(name_of(found.cast.leaving))
-        if done.round % RESTARTED_EVERY == 0:
-            restart(strategy, done.round)
 
     strategy.on_round_end = ended
     # Of twenty silos nineteen are there when the run begins.
     strategy.num_silos, strategy.min_available_nodes = settings.num_silos, settings.num_silos - 1
     strategy.quorum = settings.num_silos // 2
-    with ExitStack() as stack:
-        for module in (exchange, roster, retry):
-            stack.enter_context(patch.object(module, "time", clock))
+    try:
         strategy.start(
-            FaultyGrid(settings, found.cast),
+            grid,
             ArrayRecord(task.build_model(settings.seed).state_dict()),
-            num_rounds=rounds,
+            num_rounds=settings.num_rounds,
             timeout=settings.timeout,
             train_config=ConfigRecord({"lr": settings.lr}),
             evaluate_fn=central_evaluation(settings, task),
+            resume=True,
         )
-    found.waited = clock.now
-    return found
+    except Killed:
+        return False
+    return True
 
 
 def growth(resident: list[float]) -> float:
@@ -266,6 +285,7 @@ def main() -> None:
     print(f"accuracy after {last} rounds: {soaked.accuracies[last]:.4f}, without faults {plain.accuracies[last]:.4f}")
     counts = Counter(event.kind for event in soaked.events)
     print("events:", ", ".join(f"{kind} {counts[kind]}" for kind in sorted(counts)))
+    print(f"ledger: {len(soaked.ledger)} lines, wrong: {soaked.wrong or 'nothing'}")
     print(f"skipped rounds: {sum(event.skipped for event in soaked.of('round'))}; waited {soaked.waited:.0f} s")
     for name, run in (("with", soaked), ("without", plain)):
         print(f"memory {name} faults: peak {max(run.resident):.1f} MiB, growth {growth(run.resident):+.2f} MiB")

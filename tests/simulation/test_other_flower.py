@@ -1,8 +1,8 @@
 """The tested releases of Flower that are not installed here: strategy, protocol, apps and real runs hold on each.
 
 Each gets a virtual environment of its own, with that Flower first and the libraries of this environment behind it. That
-takes a package index. Most of the time goes to the federation of real processes: the first twelve of its tests took 11
-minutes of CPU time.
+takes a package index. Of the federation of real processes three tests are run, which see a whole run, a run of the same
+seed without a network, and a SuperLink that dies.
 """
 
 import os
@@ -61,7 +61,7 @@ def test_its_environment_has_that_release_and_this_code(other):
 
 
 def test_strategy_protocol_and_apps_hold_on_it(other):
-    tests_pass(other[1], *(f"tests/{name}" for name in ("strategy", "protocol", "apps", "core", "conformance", "silo")))
+    tests_pass(other[1], *(f"tests/{name}" for name in ("strategy", "protocol", "apps")))
 
 
 def test_flwr_run_in_ray_holds_on_it(other):
@@ -70,4 +70,5 @@ def test_flwr_run_in_ray_holds_on_it(other):
 
 
 def test_a_federation_of_real_processes_holds_on_it(other):
-    tests_pass(other[1], "-m", "slow", "tests/deploy/test_local_federation.py")
+    tests = "tests/deploy/test_local_federation.py"
+    tests_pass(other[1], "-m", "slow", tests, "-k", "equals_the_simulation or hostile_silo_ends or superlink_killed")

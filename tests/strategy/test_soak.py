@@ -2,13 +2,24 @@
 
 import pytest
 
-from benchmarks.soak import FALLS_SILENT, PARDON, REMOVE, ROUNDS, growth, name_of, soak
+from benchmarks.soak import FALLS_SILENT, KILLED_EVERY, PARDON, REMOVE, ROUNDS, growth, name_of, soak
 
 
 @pytest.mark.slow  # two to four minutes on two idle cores; fifteen were measured on two busy ones
 def test_every_fault_at_once_costs_less_than_a_point_and_no_memory_and_is_in_the_events():
     plain, soaked = soak(faults=False), soak()
     assert soaked.accuracies[ROUNDS] > plain.accuracies[ROUNDS] - 0.01
+    assert [event.abandoned_round for event in soaked.of("resumed")] == list(
+        range(KILLED_EVERY, ROUNDS + 1, KILLED_EVERY)
+    )
+    assert soaked.wrong == []
+    for kind in ("sits-out", "pardoned", "removed", "joined", "resumed"):
+        assert [line["silo"] for line in soaked.ledger if line["kind"] == kind and "silo" in line] == [
+            event.silo for event in soaked.of(kind) if hasattr(event, "silo")
+        ]
+    told = {(line["round"], line["silo"], line["verdict"]) for line in soaked.ledger if line["kind"] == "silo"}
+    for verdict, kind in (("silent", "silent"), ("rejected", "rejected")):
+        assert {(event.round, event.silo, verdict) for event in soaked.of(kind) if event.exchange == 1} <= told
     assert len(soaked.of("round")) == ROUNDS and not any(event.skipped for event in soaked.of("round"))
     assert growth(soaked.resident) < 5 and max(soaked.resident) < plain.resident[-1] + 20
     cast, out = soaked.cast, {event.silo: event for event in soaked.of("sits-out")}
