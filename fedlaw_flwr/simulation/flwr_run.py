@@ -104,6 +104,7 @@ class Flower:
 
     def __init__(self, home: Path, log: Path, port: int) -> None:
         self.home, self.log, self.port = home, log, port
+        self._before = log.stat().st_size if log.exists() else 0  # of the server before this one, if a run is resumed
         self._environment = {
             **without_proxy(os.environ),
             "FLWR_HOME": str(home),
@@ -141,9 +142,9 @@ class Flower:
         Raises:
             RunFailed: If either does not, or if no run was started.
         """
-        found = re.search(r"started run (\d+)", self.log.read_text(errors="replace"))
+        found = re.search(r"started run (\d+)", self._said())
         if not found:
-            said = last_sentence(self.log.read_text(errors="replace"))
+            said = last_sentence(self._said())
             raise RunFailed(f"flwr run did not start a run: {said or 'it said nothing'}; its log is {self.log}")
         ask = ["list", "local-fedlaw", "--run-id", found[1], "--format", "json"]
         try:
@@ -166,6 +167,10 @@ class Flower:
             reason = end.reason if end else _last_error(self.log)
             raise RunFailed(f"the run is {said}{f': {reason}' if reason else ''}; its log is {self.log}")
 
+    def _said(self) -> str:
+        """What its processes have said."""
+        return self.log.read_bytes()[self._before :].decode(errors="replace")
+
     def wait_until_up(self, process: "subprocess.Popen[bytes]") -> None:
         """Returns when the SuperLink answers.
 
@@ -180,7 +185,7 @@ class Flower:
             except httpx.HTTPError:
                 pass
             time.sleep(0.2)
-        said = last_sentence(self.log.read_text(errors="replace"))
+        said = last_sentence(self._said())
         raise RunFailed(
             f"Flower's SuperLink did not come up on port {self.port}: {said or 'it said nothing'}; "
             f"its log is {self.log}"
