@@ -150,6 +150,14 @@ class SitsOut(Event):
     reason: str
     identified: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return (
+            f"{self.silo} sits out after round {self.round}: no usable reply in {self.strikes} rounds in a row "
+            f"({self.reason}); `fedlaw deploy pardon` lets it in again"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pardoned(Event):
@@ -163,6 +171,11 @@ class Pardoned(Event):
     kind = "pardoned"
     round: int
     silo: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return f"{self.silo} was pardoned and is asked again from round {self.round} on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +195,12 @@ class Removed(Event):
     n: int
     b: int
 
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        left = f"{self.n} silos are left, at most {self.b} of them Byzantine"
+        return f"{self.silo} was removed before round {self.round}: {left}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Joined(Event):
@@ -195,6 +214,11 @@ class Joined(Event):
     kind = "joined"
     round: int
     silo: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return f"{self.silo} joined before round {self.round}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,15 @@ from fedlaw_flwr.events.folder import EVENTS
 from fedlaw_flwr.events.record import EXCLUDED_AT, OWN_TASK, Run, by_number, measured
 from fedlaw_flwr.events.types import (
     EvaluatedBySilos,
+    Joined,
     NoReply,
     NoReview,
+    Pardoned,
+    Removed,
     ReplyRejected,
     RoundEnded,
     RunResumed,
+    SitsOut,
     Warned,
 )
 from fedlaw_flwr.events.verdict import verdict
@@ -101,7 +105,7 @@ def page_of(run: Run, others: Sequence[Run] = ()) -> Page:
         warnings=[
             event.reason if isinstance(event, Warned) else event.sentence
             for event in run.events
-            if isinstance(event, Warned | RunResumed)
+            if isinstance(event, Warned | RunResumed | SitsOut | Pardoned | Removed | Joined)
         ],
         tiles=tiles(run),
         groups=groups(rows),

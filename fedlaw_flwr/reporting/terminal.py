@@ -14,14 +14,18 @@ from fedlaw_flwr.events.types import (
     Evaluated,
     EvaluatedBySilos,
     Event,
+    Joined,
     NoReply,
     NoReview,
     NotAdmitted,
+    Pardoned,
+    Removed,
     ReplyRejected,
     RoundEnded,
     RunEnded,
     RunResumed,
     RunStarted,
+    SitsOut,
     TaskNotStated,
     Warned,
 )
@@ -64,8 +68,10 @@ class LiveRun:
                 self._known = knows_honest(event.settings)
             case Warned():
                 self._say(f"[yellow]{escape(event.reason)}")
-            case RunResumed():
+            case RunResumed() | SitsOut() | Removed():
                 self._say(f"[yellow]{escape(event.sentence)}")
+            case Pardoned() | Joined():
+                self._say(f"  {escape(event.sentence)}")
             case ReplyRejected():
                 self._say(f"  round {event.round}: reply of {escape(event.silo)} rejected: {escape(event.reason)}")
             case NoReply():

@@ -8,6 +8,7 @@ from rich.console import Console
 from scripted_runs import AGREES, ALIKE, HOSTILE, Scripted, but, hostile, large
 
 from fedlaw_flwr.events.folder import read_events
+from fedlaw_flwr.events.types import Joined, Pardoned, Removed, RunResumed, SitsOut
 from fedlaw_flwr.reporting.live_view import LiveView, duration, sparkline
 from fedlaw_flwr.reporting.terminal import LiveRun
 
@@ -65,6 +66,24 @@ def test_what_is_no_terminal_gets_plain_lines_and_no_control_characters(tmp_path
     assert "fedlaw  round   3/3  accuracy  70.0 %" in text
     assert "\x1b" not in text and "\x07" not in text
     assert f"the run failed: {HOSTILE}" in text
+
+
+def test_who_sits_out_is_pardoned_removed_or_joins_is_said():
+    console = Console(file=io.StringIO(), width=200)
+    with LiveRun(console, "fedlaw", 3) as live:
+        live.show(SitsOut(round=3, silo="bonn", strikes=3, reason="no answer [within] 60 s"))
+        live.show(Pardoned(round=5, silo="bonn"))
+        live.show(Removed(round=6, silo="aachen", n=7, b=2))
+        live.show(Joined(round=7, silo="ulm"))
+        live.show(RunResumed(round=2, checkpoint=1, abandoned_round=2))
+    assert [line.strip() for line in console.file.getvalue().splitlines()] == [
+        "bonn sits out after round 3: no usable reply in 3 rounds in a row (no answer [within] 60 s); `fedlaw deploy "
+        "pardon` lets it in again",
+        "bonn was pardoned and is asked again from round 5 on",
+        "aachen was removed before round 6: 7 silos are left, at most 2 of them Byzantine",
+        "ulm joined before round 7",
+        "the run goes on with round 2 again, since the server ended in round 2",
+    ]
 
 
 def test_a_terminal_shows_what_happened_last_in_its_view(tmp_path):
