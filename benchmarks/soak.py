@@ -8,6 +8,7 @@ one before. The accuracy is held against the same run in which nobody attacks an
 while the server waits for a reply, so hours of waiting cost nothing.
 """
 
+import gc
 import logging
 import sys
 import tempfile
@@ -211,7 +212,7 @@ def soak(rounds: int = ROUNDS, faults: bool = True) -> Soaked:
         stack.enter_context(patch("fedlaw_flwr.strategy.account.Account._report", lambda account: ""))
         folder, killed = Path(place) / "run", set[int]()
         while not _serve(settings, folder, grid, found, killed):
-            pass
+            gc.collect()  # a process that is killed gives its memory back
         found.events = list(read_events(folder))
         ledger = Written.read(folder)
         found.ledger = [dict(entry) for entry in ledger.entries]

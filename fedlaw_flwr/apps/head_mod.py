@@ -12,6 +12,10 @@ from fedlaw_flwr.ledger.kept import keep_head
 def head_mod(folder: str | Path) -> Mod:
     """A mod for `ClientApp(mods=[...])` that keeps each head in a folder and answers the message of the last one.
 
+    The last head comes in a query. Flower gives it to the mod only if the app has a function for queries
+    (`@app.query()`), which the mod then does not call. An app without one answers it with an error, which the server
+    expects; it keeps the heads of all rounds but the last.
+
     Args:
         folder: Where the heads go, a file for each run; it is made if it is not there.
     """

@@ -1,5 +1,6 @@
 """A ClientApp with the mod keeps the heads it is sent, and answers the message that brings the last one."""
 
+import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
@@ -9,13 +10,17 @@ from fedlaw_flwr.ledger.heads import Head, read_heads
 from fedlaw_flwr.ledger.keys import ServerKey
 
 
-def test_heads_are_kept_and_the_client_sees_every_message_but_the_last(tmp_path):
+@pytest.mark.parametrize("has_query", [True, False])
+def test_heads_are_kept_and_the_client_sees_every_message_but_the_last(tmp_path, has_query):
     app, seen = ClientApp(mods=[head_mod(tmp_path / "heads")]), []
 
-    @app.train()
-    def train(message, context):
+    def answer(message, context):
         seen.append(message.metadata.message_type)
         return Message(RecordDict(), reply_to=message)
+
+    app.train()(answer)
+    if has_query:
+        app.query()(answer)
 
     def bring(head, kind, **config):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 1, 7
@@ -28,5 +33,9 @@ def test_heads_are_kept_and_the_client_sees_every_message_but_the_last(tmp_path)
     heads = [Head.signed(key, "a" * 32, 1, number, number == 2, 10 * number + 1, "b" * 64) for number in range(3)]
     bring(heads[0], "train", reply="update")
     bring(heads[1], "train", reply="update")
-    assert len(bring(heads[2], "query", reply="head").content) == 0  # this client has no answer to a query
-    assert seen == ["train", "train"] and read_heads(tmp_path / "heads") == heads
+    if has_query:
+        assert len(bring(heads[2], "query", reply="head").content) == 0
+    else:  # Flower gives no mod a message for which the app has no function
+        with pytest.raises(ValueError, match="No query function"):
+            bring(heads[2], "query", reply="head")
+    assert seen == ["train", "train"] and read_heads(tmp_path / "heads") == heads[: 3 if has_query else 2]

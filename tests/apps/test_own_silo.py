@@ -120,12 +120,12 @@ def test_what_is_odd_about_a_silos_columns_is_a_warning_of_the_run_and_it_takes_
     assert all(len(event.silos) == 6 for event in done.rounds)
 
 
-def test_with_too_many_that_learn_something_else_every_round_is_skipped(tmp_path, settings, silos):
+def test_with_too_many_that_learn_something_else_the_run_ends_before_its_first_round(tmp_path, settings, silos):
     from fedlaw_flwr.events.folder import RunFailed
 
     for silo in silos[:3]:
         silo["unit"] = "feet"
-    with pytest.raises(RunFailed, match="none of 3 rounds moved the model"):
+    with pytest.raises(RunFailed, match="the run ends before round 1: 3 silos still take part and 4 are needed"):
         run(tmp_path, settings, silos)
 
 

@@ -170,7 +170,7 @@ def test_a_run_that_ends_without_a_word_in_its_folder_is_told_by_what_the_server
     local.up()
     while b"MemoryError" not in local._said("server-app"):
         pass
-    monkeypatch.setattr("fedlaw_flwr.deploy.local.follow", lambda folder, is_over: iter([]))
+    monkeypatch.setattr("fedlaw_flwr.deploy.local.follow", lambda folder, is_over, before: iter([]))
     with pytest.raises(
         RunFailed, match=r"run 77 is finished:completed and wrote no end; .* MemoryError: no room for 3 models"
     ):

@@ -370,7 +370,8 @@ def test_a_message_the_silos_cannot_use_is_an_error_of_each():
 def test_what_is_no_training_message_is_answered_by_the_app():
     settings = settings_for()
     one, other = (replies(grid, settings, kind="evaluate") for grid in (sequential(settings), all_at_once(settings)))
-    assert [reply.content for reply in one] == [reply.content for reply in other]
+    for reply, same in zip(one, other, strict=True):  # the accuracy of a class without examples is NaN
+        np.testing.assert_equal(dict(reply.content["metrics"]), dict(same.content["metrics"]))
     assert one[0].content["metrics"]["accuracy"] >= 0
 
 

@@ -393,6 +393,8 @@ def test_the_servers_own_accuracy_by_class_is_in_the_event_and_not_among_its_fig
 
 
 def test_a_silo_without_a_voice_is_logged_once_with_its_reason_and_at_the_end_with_its_rounds(caplog):
+    caplog.set_level("INFO", logger="flwr")
+
     def reviewing(i):
         def answer(received):
             content = silo(i)(received)

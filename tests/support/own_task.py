@@ -11,6 +11,7 @@ class Points:
     """Every fifth line is held back."""
 
     name = "points"
+    num_labels = 2
 
     def __init__(self, data_path, options):
         rows = np.loadtxt(data_path, delimiter=",", dtype=np.float32, ndmin=2)

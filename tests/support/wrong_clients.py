@@ -550,6 +550,13 @@ def refuses_unknown_keys(message, context):
     return honest(message)
 
 
+@fault("ledger_head", "a message with the head of the server's ledger gets no usable reply: it raised ValueError")
+def refuses_the_heads_of_a_ledger(message, context):
+    if "ledger-head" in message.content["config"]:
+        raise ValueError("who sends this?")
+    return honest(message)
+
+
 def _with_model(message, model):
     return Message(content_of(message, trained(message, model), loss_and_gradient(model)[0]), reply_to=message)
 
