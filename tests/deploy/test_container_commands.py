@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from urllib.request import urlopen
@@ -347,7 +348,9 @@ def running(world, file, federation, folder):
 
 def test_a_run_in_containers_is_watched_from_another_terminal_with_its_page_until_it_ends(running, file):
     command = [Path(sys.executable).parent / "fedlaw", "deploy", "containers", "watch", file, "--serve"]
-    watched = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Ctrl-C must reach it even where the tests were started in the background, which ignores it.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    watched = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds)
     timer = threading.Timer(120, watched.kill)
     timer.start()
     try:
