@@ -307,8 +307,8 @@ def test_every_container_says_that_it_is_healthy(running: Running):
 def test_an_honest_silo_s_image_has_no_attack_and_a_drill_s_has(running: Running):
     honest, found = running.python("silo-0-data", _CODE)
     assert honest.split() == [
-        *("fedlaw_flwr/apps/__init__.py", "fedlaw_flwr/apps/deployed.py", "fedlaw_flwr/apps/honest.py"),
-        *("fedlaw_flwr/apps/own.py", "fedlaw_flwr/apps/review_mod.py"),
+        *("fedlaw_flwr/apps/__init__.py", "fedlaw_flwr/apps/deployed.py", "fedlaw_flwr/apps/head_mod.py"),
+        *("fedlaw_flwr/apps/honest.py", "fedlaw_flwr/apps/own.py", "fedlaw_flwr/apps/review_mod.py"),
         *("fedlaw_flwr/apps/shipped/__init__.py", "fedlaw_flwr/apps/shipped/client.py"),
         *("fedlaw_flwr/apps/shipped/package.py", "fedlaw_flwr/apps/shipped/server.py", "fedlaw_flwr/apps/wire.py"),
         *("fedlaw_flwr/attacks/__init__.py", "fedlaw_flwr/attacks/base.py", "fedlaw_flwr/attacks/options.py"),
