@@ -25,6 +25,7 @@ from fedlaw_flwr.events.folder import EVENTS, MODEL, SETTINGS, RunFolder
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Warned
 from fedlaw_flwr.ledger.keys import SERVER_KEY, ServerKey
+from fedlaw_flwr.ledger.verify import Written, verify
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +182,22 @@ def test_a_signed_checkpoint_that_was_edited_is_found_even_with_its_digest_made_
     found = find(place, key)
     assert found.checkpoint.round == 3
     assert found.refused == (f"round-000004.json: it is not signed with this server's key, {key.public[:16]}",)
+
+
+def test_one_key_signs_checkpoints_and_ledger_and_a_resumed_run_goes_on_with_both(tmp_path):
+    place, file = tmp_path / "run", tmp_path / "keys" / "server.pem"
+    with every_instant(place, tmp_path / "killed") as copies:
+        start(law(place, server_key=str(file)))
+    key = ServerKey.load(file)
+    assert find(place, key).checkpoint.round == ROUNDS and Written.read(place).key == key.public
+    killed = copies[len(copies) // 2]
+    start(law(killed, server_key=str(file)), resume=True)
+    ledger = Written.read(killed)
+    assert [one.what for one in verify(ledger, ended=True) if one.kind == "wrong"] == []
+    (resumed,) = ledger.of("resumed")
+    assert [head.round for head in ledger.heads if head.attempt == 2][-1] == ROUNDS and resumed["round"] < ROUNDS
+    with pytest.raises(InputError, match="not signed with this server's key"):
+        start(law(copies[len(copies) // 2 + 1], server_key=str(tmp_path / "another.pem")), resume=True)
 
 
 def _digest(body):
