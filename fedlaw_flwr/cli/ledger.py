@@ -30,10 +30,14 @@ def verify(
         list[Path] | None,
         typer.Option(help="The heads that a silo kept: a file, or the folder `heads` of its state. May be repeated."),
     ] = None,
+    key: Annotated[
+        str, typer.Option(help="The fingerprint of the server's key, SHA256:..., as the log of a silo has it.")
+    ] = "",
 ) -> None:
     """Looks whether a ledger was edited, cut, reordered or signed anew.
 
-    Without heads of silos, a change by whoever has the server's key cannot be seen.
+    Without --key and --heads, a ledger that was signed anew with another key cannot be seen; without --heads, one that
+    was signed anew with the server's own.
     """
     from fedlaw_flwr.ledger.heads import read_heads
     from fedlaw_flwr.ledger.verify import Written
@@ -41,7 +45,7 @@ def verify(
 
     written = Written.read(run)
     kept = [head for path in heads for head in read_heads(path)] if heads else None
-    findings = [*look(written, kept, _has_ended(written)), *_model(written)]
+    findings = [*look(written, kept, _has_ended(written), key), *_model(written)]
     for finding in findings:
         _say_finding(finding.kind, finding.what)
     if any(finding.kind == "wrong" for finding in findings):

@@ -1,6 +1,7 @@
 """Whether a ledger is as it was written: its chain, its signatures, and the heads that silos hold of it."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,16 +79,21 @@ class Written:
         return Head(self.run, attempt, round, entry.get("last") is True, lines, previous, self.key, signature)
 
 
-def verify(ledger: Written, kept: Sequence[Head] | None = None, ended: bool | None = None) -> list[Finding]:
+def verify(
+    ledger: Written, kept: Sequence[Head] | None = None, ended: bool | None = None, key: str = ""
+) -> list[Finding]:
     """Looks for every trace of a change.
 
-    The chain shows a line that was edited, left out or moved by someone without the server's key. Whoever has the key
-    can write the whole ledger anew. Only heads that silos hold show that, and a ledger whose end was cut off.
+    The chain shows a line that was edited, left out or moved by someone who did not sign the ledger again. Anyone who
+    can write the file can sign all of it again with a key of their own: the fingerprint of the server's key shows that.
+    Whoever has the server's key can write the whole ledger anew. Only heads that silos hold show that, and a ledger
+    whose end was cut off.
 
     Args:
         ledger: The ledger.
         kept: Heads that silos were sent; None: the ledger alone is looked at.
         ended: Whether the run's events say that it ended; None: nobody knows.
+        key: The fingerprint of the server's key, as silos' logs have it; "": nobody says which key it was.
 
     Returns:
         What was looked at; a finding of the kind "wrong" for each thing that does not hold.
@@ -96,6 +102,15 @@ def verify(ledger: Written, kept: Sequence[Head] | None = None, ended: bool | No
     if not chain:
         chain = [ok(f"{len(ledger.lines)} lines, each with the digest of the one before it")]
     found = [*chain, *_in_heads(ledger), *_at_the_end(ledger, ended)]
+    if key:
+        signed = fingerprint(ledger.key) if re.fullmatch("[0-9a-f]{64}", ledger.key) else "no key"
+        found.append(
+            ok("the key is the one expected")
+            if signed == key
+            else wrong(
+                f"it is signed with {signed}, and {key} is expected: somebody wrote it anew with a key of their own"
+            )
+        )
     if kept is None:
         said = "no heads of silos were given: whoever has the server's key can write such a ledger anew"
         return [*found, note(f"{said}; --heads FILE takes what a silo kept")]

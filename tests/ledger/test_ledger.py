@@ -209,6 +209,15 @@ def test_a_ledger_signed_anew_with_another_key_is_found(path, key, tmp_path):
     forge(path, ServerKey.load(tmp_path / "another.key"), lambda entries: None)
     assert wrong(path, ended=True) == []
     assert any("signed with another key than the ledger's" in one for one in wrong(path, heads))
+    mine = fingerprint(key.public)
+    found = [one.what for one in verify(Written.read(path), ended=True, key=mine) if one.kind == "wrong"]
+    assert len(found) == 1 and f"{mine} is expected" in found[0]
+
+
+def test_the_fingerprint_of_the_server_s_key_is_found_right(path, key):
+    written(path, key)
+    findings = verify(Written.read(path), ended=True, key=fingerprint(key.public))
+    assert "the key is the one expected" in [one.what for one in findings if one.kind == "ok"]
 
 
 def test_a_signature_copied_from_another_head_does_not_hold(path, key):
