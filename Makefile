@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The oldest Flower that is accepted; on the newest, tests/simulation/test_other_flower.py and a job of CI run.
+FLOWER ?= flwr<1.42
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo demo-hard federation test test-slow lint docs bench clean docker/compose.yml
@@ -53,7 +55,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing everything into $(VENV), some gigabytes and some minutes the first time.'
-	$(BIN)/pip install --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,docs,dev]'
+	$(BIN)/pip install --disable-pip-version-check --editable '.[simulation,vision,report,tabular,sql,deploy,docs,dev]' '$(FLOWER)'
 	touch $@
 
 clean:

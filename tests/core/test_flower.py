@@ -38,6 +38,9 @@ def test_the_requirement_allows_the_tested_releases_and_no_others():
     ]
 
 
-def test_ci_runs_the_tests_on_the_oldest_too():
+def test_make_installs_the_oldest_and_ci_runs_the_tests_on_the_newest_too():
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    asked = Requirement(re.search(r"^FLOWER \?= (.*)$", makefile, re.M)[1]).specifier
+    assert [release for release in TESTED if asked.contains(f"{release}.0")] == [TESTED[0]]
     jobs = (CHECKOUT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-    assert re.search(rf"flwr\[simulation\]=={re.escape(TESTED[0])}\.\*", jobs)
+    assert re.search(rf"flwr\[simulation\]=={re.escape(TESTED[-1])}\.\*", jobs)
