@@ -38,7 +38,7 @@ def other(request, tmp_path_factory):
     return request.param, place / "bin"
 
 
-def tests_pass(programs, *arguments):
+def holds(programs, *arguments):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
         [programs / "python", "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -61,15 +61,15 @@ def test_its_environment_has_that_release_and_this_code(other):
 
 
 def test_protocol_and_apps_hold_on_it(other):
-    tests_pass(other[1], *(f"tests/{name}" for name in ("protocol", "apps")))
+    holds(other[1], *(f"tests/{name}" for name in ("protocol", "apps")))
 
 
 def test_flwr_run_in_ray_holds_on_it(other):
     tests = "tests/simulation/test_flwr_run.py"
-    tests_pass(other[1], "-m", "", tests, "-k", "flwr_run_itself")
+    holds(other[1], "-m", "", tests, "-k", "flwr_run_itself")
 
 
 @pytest.mark.skipif("FEDLAW_OTHER_FEDERATION" not in os.environ, reason="6 minutes: set FEDLAW_OTHER_FEDERATION=1")
 def test_a_federation_of_real_processes_holds_on_it(other):
     tests = "tests/deploy/test_local_federation.py"
-    tests_pass(other[1], "-m", "slow", tests, "-k", "equals_the_simulation or hostile_silo_ends or superlink_killed")
+    holds(other[1], "-m", "slow", tests, "-k", "equals_the_simulation or hostile_silo_ends or superlink_killed")
