@@ -22,7 +22,8 @@ def test_every_fault_at_once_costs_less_than_a_point_and_no_memory_and_is_in_the
         assert {(event.round, event.silo, verdict) for event in soaked.of(kind) if event.exchange == 1} <= told
     assert len(soaked.of("round")) == ROUNDS and not any(event.skipped for event in soaked.of("round"))
     assert growth(soaked.resident) < 16  # twelve servers after one another in one process; 4.9 was measured
-    assert growth(plain.resident) < 5 and max(soaked.resident) < plain.resident[-1] + 20
+    assert growth(plain.resident) < 5
+    assert max(soaked.resident) < soaked.resident[0] + 20  # the second run begins with what is kept of the first
     cast, out = soaked.cast, {event.silo: event for event in soaked.of("sits-out")}
     assert out[name_of(cast.junk)].identified and out[name_of(cast.junk)].round == 3
     assert out[name_of(cast.mute)].round == FALLS_SILENT + 2 and not out[name_of(cast.mute)].identified
