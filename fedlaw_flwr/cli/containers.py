@@ -96,9 +96,11 @@ def watch(
     number = run.removeprefix("run-") or next(iter(known), "")
     if number not in known:
         raise InputError(f"run {number!r}: there are {', '.join(known)}" if known else "no run has begun here yet")
-    name = f"run-{number}"
-    with tempfile.TemporaryDirectory() as place, ours.mirror(name, Path(place)) as copy:
-        watch_run(copy, ours.events(number, name, copy), f"run {number}", serve, port)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ours.following(number, f"run-{number}", Path(scratch)) as (copy, events),
+    ):
+        watch_run(copy, events, f"run {number}", serve, port)
 
 
 @containers.command()

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,25 +14,24 @@ from fedlaw_flwr.apps.shipped.client import SOCKET
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.flower import installed
-from fedlaw_flwr.deploy.attempts import Attempts
+from fedlaw_flwr.deploy.attempts import to_its_end
 from fedlaw_flwr.deploy.backup import REGISTERED, RUNS
 from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.compose import USER
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_rendered
-from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.deploy.preparation import forget_replaced
 from fedlaw_flwr.deploy.retention import prune
 from fedlaw_flwr.events.folder import EVENTS, SETTINGS, RunFailed
-from fedlaw_flwr.events.types import Event, OnEvent, RoundEnded, RunEnded, Warned
+from fedlaw_flwr.events.types import Event, OnEvent
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.simulation.processes import holder_of
 
 _PREFIX = re.compile(r"^[\w.-]+\s*\|\s?")
 """What compose writes before each line of a container's log."""
 _CHECKOUT = Path(__file__).parents[2]
-_BEGIN, _SETTLE, _SILENCE = 180.0, 60.0, 20.0
+_BEGIN, _SILENCE = 180.0, 20.0
 _LOADING, _LOOK = 3600.0, 2.0
 """Seconds that a silo's own process may take to load its data, and between two looks at it."""
 
@@ -205,52 +203,18 @@ class Containers:
     ) -> Path:
         """Submits one run of the rendered package, follows it to its end and copies its folder.
 
-        Where the server's process ends before the run does, the run is resumed, as long as it gets further.
-
-        Args:
-            on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
-            changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
-                of one that is to go on.
-            begun: Called once, before the first event, with a folder that keeps up with the run's while this goes on.
-
-        Returns:
-            The copy of the run folder.
-
-        Raises:
-            RunFailed: Unless both Flower and the folder say that the run completed.
+        See `attempts.to_its_end`.
         """
         must_be_trusted(self.federation, self.folder)
-        control = self.control()
-        attempts = Attempts(changed)
-        with tempfile.TemporaryDirectory() as place:
-            while True:
-                before = self._inode(attempts.resume) if attempts.resume else 0
-                number = control.submit("/app", run_config(self.federation, attempts.changed))
-                name = attempts.resume or f"run-{number}"
-                ended, rounds = "", 0
-                with self.mirror(name, Path(place), before) as copy:
-                    for event in self.events(number, name, copy):
-                        if begun is not None:
-                            begun(copy)
-                            begun = None
-                        on_event(event)
-                        if isinstance(event, RoundEnded):
-                            rounds = event.round
-                        if isinstance(event, RunEnded):
-                            ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-                deadline = time.monotonic() + _SETTLE
-                while not (status := control.status(number)).startswith("finished") and time.monotonic() < deadline:
-                    time.sleep(1)
-                if ended:
-                    break
-                is_cut = status == "finished:failed" and self._has_checkpoints(name)  # and not stopped by a person
-                if not (is_cut and attempts.again(name, rounds)):
-                    raise RunFailed(f"run {number} is {status} and wrote no end: {self._last_words(number)}")
-                on_event(Warned(reason=f"the server's process ended in {name}; the run is resumed"))
-        folder = self.copy_run(name)
-        if status != "finished:completed" or ended != "completed":
-            raise RunFailed(f"run {number} is {status}, its folder says {ended}; see {folder}")
-        return folder
+        return to_its_end(self, self.control(), on_event, changed, begun)
+
+    app = "/app"
+    """See `attempts.Place`."""
+
+    def inode(self, name: str) -> int:
+        """See `attempts.Place`."""
+        done = self._compose("exec", "-T", "server-app", "stat", "-c", "%i", f"/runs/{name}/{EVENTS}")
+        return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
 
     def numbers(self) -> list[str]:
         """The numbers of the runs that the server's volume holds, the one that wrote last before the others.
@@ -264,17 +228,13 @@ class Containers:
         return [name.removeprefix("run-") for name in done.stdout.split() if name.startswith("run-")]
 
     @contextmanager
-    def mirror(self, name: str, place: Path, before: int = 0) -> Iterator[Path]:
-        """A folder of this machine that, while this lasts, the events of a run come into as they are written.
-
-        Args:
-            name: The run folder, in the server's volume.
-            place: The folder here; what it has of an earlier run is replaced.
-            before: The file of its events before the run was resumed, which is not copied. Default: there was none.
-        """
+    def following(
+        self, number: str, name: str, scratch: Path, before: int = 0
+    ) -> Iterator[tuple[Path, Iterator[Event]]]:
+        """See `attempts.Place`; the folder is `scratch`, and what it has of an earlier run is replaced."""
         for one in (EVENTS, SETTINGS):
-            (place / one).unlink(missing_ok=True)
-        with (place / EVENTS).open("wb") as copy:
+            (scratch / one).unlink(missing_ok=True)
+        with (scratch / EVENTS).open("wb") as copy:
             # An exec outlives the client that asked for it: this one ends when its input does.
             script = (
                 f'(while [ "$(stat -c %i "$0" 2>/dev/null)" = {before} ]; do sleep 1; done; exec tail -n +1 -F "$0") & '
@@ -284,16 +244,10 @@ class Containers:
             with subprocess.Popen(
                 command, env=self._environment(), stdin=subprocess.PIPE, stdout=copy, stderr=subprocess.DEVNULL
             ):  # leaving this closes its input
-                yield place
+                yield scratch, self._events(number, name, scratch)
 
-    def events(self, number: str, name: str, copy: Path) -> Iterator[Event]:
-        """The events of a run as they are written, until its end event or until Flower says that it is over.
-
-        Args:
-            number: Flower's id of the run.
-            name: Its run folder.
-            copy: Its `mirror`. The settings of the run are there before the first event is given.
-        """
+    def _events(self, number: str, name: str, copy: Path) -> Iterator[Event]:
+        """The events that come into the copy of a run folder; its settings are there before the first is given."""
         control, newest = self.control(), time.monotonic()
 
         def is_over() -> bool:
@@ -308,21 +262,17 @@ class Containers:
                 settings.write_text(said.stdout if said.returncode == 0 else "{}")
             yield event
 
-    def copy_run(self, name: str) -> Path:
-        """Copies a run's folder out of the server's volume."""
+    def fetched(self, name: str) -> Path:
+        """See `attempts.Place`: it is copied out of the server's volume."""
         folder = self.runs / name
         self.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         self.copy_out("server-app", f"/runs/{name}", folder)
         return folder
 
-    def _has_checkpoints(self, name: str) -> bool:
+    def has_checkpoints(self, name: str) -> bool:
+        """See `attempts.Place`."""
         return self._compose("exec", "-T", "server-app", "test", "-d", f"/runs/{name}/{CHECKPOINTS}").returncode == 0
-
-    def _inode(self, name: str) -> int:
-        """Which file the events of a run are in now; 0 for none."""
-        done = self._compose("exec", "-T", "server-app", "stat", "-c", "%i", f"/runs/{name}/{EVENTS}")
-        return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
 
     def unfinished(self) -> str:
         """The name of the newest run's folder if its server ended before it did, else ""."""
@@ -373,8 +323,8 @@ class Containers:
         if done.returncode:
             raise RunFailed(f"{command} in {service}: {done.stderr.strip() or done.stdout.strip()}")
 
-    def _last_words(self, number: str) -> str:
-        """The last lines of a run's own log that say something."""
+    def last_words(self, number: str) -> str:
+        """See `attempts.Place`: the last lines of the run's own log that say something."""
         done = self._compose("exec", "-T", "server-app", "flwr", "log", number, "federation", "--show")
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         ends = [index for index, line in enumerate(lines) if "Exit Code" in line]

@@ -12,6 +12,7 @@ from fedlaw_flwr.events.types import Event, RunEnded
 from fedlaw_flwr.protocol.text import last_sentence
 
 _PATIENCE, _POLL = 300.0, 0.5
+_SETTLE = 60.0
 _PLAIN = " !#$%&()*+,-./:;<=>?@[]^_`{|}~"  # neither quotes nor a backslash
 _ASK = 20.0  # a `flwr` command takes a second of a core, and the run folder tells of the end first
 
@@ -109,6 +110,13 @@ class Control:
     def is_over(self, run: str) -> bool:
         """Whether a run has ended, however it did."""
         return self.status(run).startswith("finished")
+
+    def settled(self, run: str) -> str:
+        """Flower's last word on a run whose folder is complete: it comes a moment later."""
+        deadline = time.monotonic() + _SETTLE
+        while not (said := self.status(run)).startswith("finished") and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        return said
 
     def stop(self, run: str) -> None:
         """Ends a run."""

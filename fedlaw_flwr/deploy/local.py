@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,15 @@ from fedlaw_flwr.apps.shipped import server as shipped_server
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET
 from fedlaw_flwr.checkpoints.store import CHECKPOINTS
 from fedlaw_flwr.core.errors import InputError
-from fedlaw_flwr.deploy.attempts import Attempts
+from fedlaw_flwr.deploy.attempts import to_its_end
 from fedlaw_flwr.deploy.backup import DATABASE, REGISTERED, RUNS, STATE, keys_and_certificates
 from fedlaw_flwr.deploy.certificates import must_be_trusted
 from fedlaw_flwr.deploy.control import Control, follow
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder, write_private
 from fedlaw_flwr.deploy.local_ports import LocalPorts
-from fedlaw_flwr.deploy.package import run_config
 from fedlaw_flwr.events.folder import RunFailed, inode_of
-from fedlaw_flwr.events.types import OnEvent, RoundEnded, RunEnded, Warned
+from fedlaw_flwr.events.types import Event, OnEvent
 from fedlaw_flwr.protocol.text import last_sentence
 from fedlaw_flwr.silo.config import SiloConfig
 from fedlaw_flwr.silo.guard import PACKAGES, install_guard
@@ -138,59 +137,44 @@ class LocalFederation:
         changed: Mapping[str, Any] | None = None,
         begun: Callable[[Path], None] | None = None,
     ) -> Path:
-        """Submits one run of the rendered package and follows it to its end.
-
-        Where the server's process ends before the run does, the run is resumed, as long as it gets further.
-
-        Args:
-            on_event: Called with every event of the run; those of the rounds before too, each time it is resumed.
-            changed: Settings by name that differ from the federation's, for this run alone; `resume` is the run folder
-                of one that is to go on.
-            begun: Called once, before the first event, with the run folder.
-
-        Returns:
-            The run folder.
+        """Submits one run of the rendered package and follows it to its end: see `attempts.to_its_end`.
 
         Raises:
-            RunFailed: Unless both Flower and the folder say that the run completed; also if the federation is not up.
+            RunFailed: As there; also if the federation is not up.
         """
         if not self.pid("superlink"):
             raise RunFailed("this federation is not up; `fedlaw deploy local up` starts it")
         must_be_trusted(self.federation, self.folder)
-        control = self.control()
-        attempts = Attempts(changed)
-        while True:
-            before = inode_of(self.runs / attempts.resume) if attempts.resume else 0
-            number = control.submit(str(self.folder.package), run_config(self.federation, attempts.changed))
-            folder = self.runs / (attempts.resume or f"run-{number}")
-            ended, rounds = "", 0
-            for event in follow(folder, partial(control.is_over, number), before=before):
-                if begun is not None:
-                    begun(folder)
-                    begun = None
-                on_event(event)
-                if isinstance(event, RoundEnded):
-                    rounds = event.round
-                if isinstance(event, RunEnded):
-                    ended = event.status + (f": {event.reason}" if event.reason is not None else "")
-            said = self._settled(control, number)
-            if ended:
-                break
-            is_cut = said == "finished:failed" and (folder / CHECKPOINTS).is_dir()  # and not stopped by a person
-            if not (is_cut and attempts.again(folder.name, rounds)):
-                last = self._last_words("server-app")
-                raise RunFailed(f"run {number} is {said} and wrote no end; the server said last: {last}")
-            on_event(Warned(reason=f"the server's process ended in {folder.name}; the run is resumed"))
-        if said != "finished:completed" or ended != "completed":
-            raise RunFailed(f"run {number} is {said}, its folder says {ended}; see {folder}")
-        return folder
+        return to_its_end(self, self.control(), on_event, changed, begun)
 
-    def _settled(self, control: Control, number: str) -> str:
-        """Flower's last word on a run whose folder is complete: it comes a moment later."""
-        deadline = time.monotonic() + _START
-        while not (said := control.status(number)).startswith("finished") and time.monotonic() < deadline:
-            time.sleep(0.5)
-        return said
+    @property
+    def app(self) -> str:
+        """See `attempts.Place`."""
+        return str(self.folder.package)
+
+    def inode(self, name: str) -> int:
+        """See `attempts.Place`."""
+        return inode_of(self.runs / name)
+
+    @contextlib.contextmanager
+    def following(
+        self, number: str, name: str, scratch: Path, before: int = 0
+    ) -> Iterator[tuple[Path, Iterator[Event]]]:
+        """See `attempts.Place`."""
+        folder = self.runs / name
+        yield folder, follow(folder, partial(self.control().is_over, number), before=before)
+
+    def has_checkpoints(self, name: str) -> bool:
+        """See `attempts.Place`."""
+        return (self.runs / name / CHECKPOINTS).is_dir()
+
+    def last_words(self, number: str) -> str:
+        """See `attempts.Place`."""
+        return self._last_words("server-app")
+
+    def fetched(self, name: str) -> Path:
+        """See `attempts.Place`."""
+        return self.runs / name
 
     # -- one process -------------------------------------------------------------------------------------------
 
