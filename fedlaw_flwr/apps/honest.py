@@ -30,7 +30,11 @@ def evaluate_received(message: Message, context: Context) -> Message:
     settings, silo = settings_of(context), silo_of(context)
     task = settings.load_task()
     examples = task.load_train(silo)
-    model = received_model(message, settings, task)
+    return measured(message, received_model(message, settings, task), task, examples)
+
+
+def measured(message: Message, model: torch.nn.Module, task: Objective, examples: Examples) -> Message:
+    """The reply with the model's metrics on these examples, its accuracy by class, and how many they are."""
     found, classes = evaluate_classes(model, task, examples)
     metrics = MetricRecord({**found, **classes, "num-examples": len(examples)})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
@@ -13,7 +13,6 @@ from fedlaw_flwr.apps import honest
 from fedlaw_flwr.apps.deployed import own_context, ready_torch
 from fedlaw_flwr.records.task import load_silo_task
 from fedlaw_flwr.tasks.base import SiloTask
-from fedlaw_flwr.training.local import evaluate_classes
 
 _SETTINGS = {"device": "device", "seed": "seed"}
 _NO_OPTIONS = ("name", "task", "data-path", "device", "seed", "partition-id", "num-partitions", "engine")
@@ -42,9 +41,7 @@ def evaluate_received(message: Message, context: Context) -> Message:
     task = task_of(context.node_config)
     examples = task.load_test()
     model = honest.received_model(message, honest.settings_of(context), task)
-    found, classes = evaluate_classes(model, task, examples)
-    metrics = MetricRecord({**found, **classes, "num-examples": len(examples)})
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    return honest.measured(message, model, task, examples)
 
 
 @app.query()

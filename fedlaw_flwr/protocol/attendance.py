@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.sampling import draw, sample_size
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.protocol.exchange import NOT_SENT, OF_THE_CLIENT, Outcome
 from fedlaw_flwr.protocol.roster import NAMELESS, Silo
 
@@ -197,30 +197,33 @@ class Attendance:
         self._out.pop(name, None)
         return was_in
 
-    def state(self) -> dict[str, Any]:
-        """What lasts from round to round, in JSON's types and without node ids."""
-        return {
-            "version": _VERSION,
-            "strikes": {key: asdict(one) for key, one in sorted(self._strikes.items())},
-            "sitting-out": {key: asdict(one) for key, one in sorted(self._out.items())},
-            "removed": sorted(self._removed),
-            "known": sorted(self._known),
-            "unheard": self._unheard,
-            "orders": self.orders,
-        }
+    def state(self) -> State:
+        """See `core.state`; without node ids."""
+        return State(
+            {
+                "version": _VERSION,
+                "strikes": {key: asdict(one) for key, one in sorted(self._strikes.items())},
+                "sitting-out": {key: asdict(one) for key, one in sorted(self._out.items())},
+                "removed": sorted(self._removed),
+                "known": sorted(self._known),
+                "unheard": self._unheard,
+                "orders": self.orders,
+            }
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` gave, in place of what is known here.
+    def restore(self, state: State) -> None:
+        """See `core.state`.
 
         Raises:
             InputError: If another version of this class wrote it.
         """
-        if state.get("version") != _VERSION:
-            raise InputError(f"attendance: version {state.get('version')!r} where {_VERSION} is expected")
-        self._strikes = {key: Streak(**one) for key, one in state["strikes"].items()}
-        self._out = {key: SitOut(**one) for key, one in state["sitting-out"].items()}
-        self._removed, self._known = set(state["removed"]), set(state["known"])
-        self._unheard, self.orders = int(state["unheard"]), int(state["orders"])
+        values = state.values
+        if values.get("version") != _VERSION:
+            raise InputError(f"attendance: version {values.get('version')!r} where {_VERSION} is expected")
+        self._strikes = {key: Streak(**one) for key, one in values["strikes"].items()}
+        self._out = {key: SitOut(**one) for key, one in values["sitting-out"].items()}
+        self._removed, self._known = set(values["removed"]), set(values["known"])
+        self._unheard, self.orders = int(values["unheard"]), int(values["orders"])
 
     def _key(self, silo: Silo) -> str:
         """The silo's name. A node keeps the first that is more than its number, whoever claims the same later."""

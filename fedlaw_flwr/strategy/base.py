@@ -22,7 +22,7 @@ from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.sampling import sample_size
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
-from fedlaw_flwr.core.state import Part, State, Stateful, gathered, restore_all
+from fedlaw_flwr.core.state import Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.orders import PARDON, REMOVE, Order, read_orders
 from fedlaw_flwr.events.types import (
@@ -308,10 +308,12 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _parts(self) -> dict[str, Stateful]:
         """The parts of the server that live on from round to round, by name: what a checkpoint has."""
-        attendance = Part(
-            lambda: State(self.attendance.state()), lambda state: self.attendance.restore(dict(state.values))
-        )
-        return {"progress": self._progress, "roster": self.roster, "attendance": attendance, PART: self._evidence}
+        return {
+            "progress": self._progress,
+            "roster": self.roster,
+            "attendance": self.attendance,
+            PART: self._evidence,
+        }
 
     def _keep(self, server_round: int) -> None:
         """Writes the checkpoint of a round that is over."""

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fedlaw_flwr.core.state import State
 from fedlaw_flwr.protocol.attendance import Attendance
 from fedlaw_flwr.protocol.exchange import NOT_SENT, Outcome
 from fedlaw_flwr.protocol.roster import Silo
@@ -207,10 +208,10 @@ def test_the_state_is_json_without_node_ids_and_another_process_goes_on_from_it(
     noted(first, exchange(silent={"bonn": LATE, "dresden": LATE}), exchange(silent={"bonn": LATE}))
     first.remove("aachen")
     first.orders = 3
-    text = json.dumps(first.state())
+    text = json.dumps(first.state().values)
     assert not any(str(silo.node_id) in text for silo in SILOS)
     second = Attendance(limit=2, fraction=0.5)
-    second.restore(json.loads(text))
+    second.restore(State(json.loads(text)))
     again = [Silo(silo.node_id + 1000, silo.name) for silo in SILOS]  # a new SuperLink, new node ids
     assert second.state() == first.state()
     assert [silo.name for silo in second.able(again)] == ["chemnitz", "dresden"]
@@ -222,4 +223,4 @@ def test_the_state_is_json_without_node_ids_and_another_process_goes_on_from_it(
 
 def test_a_state_of_another_version_is_refused():
     with pytest.raises(ValueError, match="version 9 where 1 is expected"):
-        Attendance().restore({"version": 9})
+        Attendance().restore(State({"version": 9}))

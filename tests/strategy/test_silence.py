@@ -371,5 +371,5 @@ def test_attendance_survives_a_server_that_ends_between_two_rounds():
     scripts = ten(s3=silent, s4=during({5, 6}, silent, honest(4)))
     whole = Held(scripts, 8, fraction_train=0.8)
     states = []
-    Held(scripts, 8, fraction_train=0.8, between=lambda k, held: states.append(held.strategy.attendance.state()))
-    assert json.loads(json.dumps(states[-1])) == whole.strategy.attendance.state()
+    Held(scripts, 8, fraction_train=0.8, between=lambda k, held: states.append(held.strategy.attendance.state().values))
+    assert json.loads(json.dumps(states[-1])) == whole.strategy.attendance.state().values
