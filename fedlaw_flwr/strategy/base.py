@@ -139,6 +139,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     _shares: Mapping[str, float] | None = field(default=None, init=False)
     _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
+    _most: int = field(default=0, init=False)  # b at the start
     _told: list[Order] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -233,8 +234,49 @@ class MatrixStrategy(ServerOptions, Strategy):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
     ) -> Result:
         store = self._account.store
-        resumed = store.resumed if store else None
         train_config = self._train_config(train_config)
+        first = self._prepare(grid, initial_arrays, timeout, evaluate_fn)
+        progress, result = self._progress, self._progress.result
+        for server_round in range(first, num_rounds + 1):
+            if progress.stopped:
+                break
+            if store is not None:
+                store.begin(server_round)
+            self._check_tasks(grid, server_round, timeout)
+            if lacking := self._gather(grid, server_round, timeout):
+                self._conclude(result)
+                raise TooFewSilos(f"the run ends before round {server_round}: {lacking}", result)
+            started = time.monotonic()
+            config = self._configured(train_config, server_round)
+            exchanges = RoundExchanges(self._channel(grid, config, timeout), server_round)
+            following, account = self._round(exchanges, progress.model)
+            progress.model = following or progress.model
+            result.arrays = progress.model.arrays()
+            ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
+            self._note(exchanges)
+            progress.moved, progress.last = progress.moved or following is not None, ended.reason or ""
+            self._check_moved(exchanges)
+            self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
+            self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
+            if stopped := self._call_back(ended, result):
+                _log.info("The run ends after round %s: %s", server_round, stopped)
+                progress.stopped = stopped
+            self._keep(server_round)
+        if num_rounds > 0 and not progress.moved:
+            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {progress.last}")
+        self._conclude(result)
+        return result
+
+    def _prepare(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        timeout: float,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+    ) -> int:
+        """Waits for the silos and makes what the rounds need, or knows it again; returns the first round to run."""
+        store = self._account.store
+        resumed = store.resumed if store else None
         layout = Layout.of(initial_arrays, self.buffers)
         self._look_at(layout, initial_arrays, aloud=resumed is None)
         self.roster = Roster()
@@ -248,8 +290,8 @@ class MatrixStrategy(ServerOptions, Strategy):
         self.attendance.arrived(silos)
         progress.n = progress.n or max(self.num_silos, len(silos))
         self._begin(progress.n, layout)
-        most = byzantine_count(self.max_byzantine, progress.n)
-        self._finder = None if self.loss_key else LossFinder(most, self._loss_floor, self._needs_loss)
+        self._most = byzantine_count(self.max_byzantine, progress.n)
+        self._finder = None if self.loss_key else LossFinder(self._most, self._loss_floor, self._needs_loss)
         self._evidence.reach(grid, self.roster, timeout)
         self._unreviewed.clear()
         self._shares = None
@@ -258,48 +300,27 @@ class MatrixStrategy(ServerOptions, Strategy):
             self._account.begin(progress.n)
             self._evaluate_centrally(0, initial_arrays, evaluate_fn, result)
             self._keep(0)
-        else:
-            self._go_on(resumed)
-            result.arrays = progress.model.arrays()
-        first = 1 if resumed is None else resumed.round + 1
-        for server_round in range(first, num_rounds + 1):
-            if progress.stopped:
-                break
-            if store is not None:
-                store.begin(server_round)
-            self._check_tasks(grid, server_round, timeout)
-            if lacking := self._gather(grid, server_round, timeout):
-                self._tell_unreviewed()
-                self._account.save(result.arrays)
-                result.verdict = self.verdict()
-                raise TooFewSilos(f"the run ends before round {server_round}: {lacking}", result)
-            started = time.monotonic()
-            config = self._configured(train_config, server_round)
-            exchanges = RoundExchanges(self._channel(grid, config, timeout), server_round)
-            following, account = self._round(exchanges, progress.model)
-            progress.model = following or progress.model
-            result.arrays = progress.model.arrays()
-            ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
-            self._note(exchanges)
-            progress.moved, progress.last = progress.moved or following is not None, ended.reason or ""
-            if not progress.moved and (shared := shared_reason(exchanges.outcomes[0], most)):
-                reason, count, asked = shared
-                mended = f"{reason}{mend(reason, self.loss_key)}"
-                progress.last = f"{count} of {asked} silos are set aside for one reason: {mended}"
-                if server_round == 1:
-                    raise RunFailed(f"round 1 did not move the model: {progress.last}")
-            self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
-            self._evaluate_centrally(server_round, result.arrays, evaluate_fn, result)
-            if stopped := self._call_back(ended, result):
-                _log.info("The run ends after round %s: %s", server_round, stopped)
-                progress.stopped = stopped
-            self._keep(server_round)
-        if num_rounds > 0 and not progress.moved:
-            raise RunFailed(f"none of {num_rounds} rounds moved the model; in the last, {progress.last}")
+            return 1
+        self._go_on(resumed)
+        result.arrays = progress.model.arrays()
+        return resumed.round + 1
+
+    def _check_moved(self, exchanges: RoundExchanges) -> None:
+        """Notes why no round has moved the model so far, where that is for one reason; in round 1, raises RunFailed."""
+        progress = self._progress
+        if progress.moved or (shared := shared_reason(exchanges.outcomes[0], self._most)) is None:
+            return
+        reason, count, asked = shared
+        mended = f"{reason}{mend(reason, self.loss_key)}"
+        progress.last = f"{count} of {asked} silos are set aside for one reason: {mended}"
+        if exchanges.server_round == 1:
+            raise RunFailed(f"round 1 did not move the model: {progress.last}")
+
+    def _conclude(self, result: RunResult) -> None:
+        """Says what is left to say, saves the model and judges the silos."""
         self._tell_unreviewed()
         self._account.save(result.arrays)
         result.verdict = self.verdict()
-        return result
 
     def _ledger_folder(self) -> str | Path | None:
         """The folder of the ledger: that of the run, unless somebody else writes it."""

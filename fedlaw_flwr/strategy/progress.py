@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from flwr.app import MetricRecord
-from flwr.serverapp.strategy import Result
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.protocol.layout import Model
+from fedlaw_flwr.strategy.account import RunResult
 
 _MEASURED = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
 _KEPT = "biufc"  # NumPy's kinds of numbers, which safetensors holds; the dates and texts of a model never change
@@ -33,7 +33,7 @@ class Progress:
 
     n: int
     model: Model
-    result: Result
+    result: RunResult
     step: float | None
     moved: bool = False
     last: str = ""
