@@ -1,11 +1,11 @@
 """A package the operator submits that reads the silos' data: no silo runs it, and the proper run goes on."""
 
 import json
-import socket
 import time
 from pathlib import Path
 
 import pytest
+from real_federation import free_port
 
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
@@ -110,12 +110,6 @@ def up(tmp_path_factory, data):
         yield processes
     finally:
         processes.down()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_a_hostile_package_gets_nothing_and_the_proper_run_goes_on(up, data, tmp_path):

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from real_federation import assert_agrees, events, rounds, simulated_twin
+from real_federation import assert_agrees, events, free_port, local_federation, rounds, simulated_twin
 from safetensors.numpy import load_file
 
 from fedlaw_flwr.deploy.certificates import make_node_key
@@ -24,7 +23,7 @@ from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.local import LocalFederation
 from fedlaw_flwr.deploy.preflight import reach
-from fedlaw_flwr.deploy.preparation import init, render, rotate
+from fedlaw_flwr.deploy.preparation import init, rotate
 from fedlaw_flwr.events.folder import MODEL
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Evaluated, NoReply, ReplyRejected, RoundEnded, RunEnded
@@ -67,19 +66,9 @@ silos:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """The federation, all five silos online; ended, whatever the tests did to it."""
-    place = tmp_path_factory.mktemp("federation")
-    file = place / "federation.yaml"
-    file.write_text(TEXT.format(port=free_port(), deadline=DEADLINE))
-    federation = Federation.read(file)
-    folder = FederationFolder.beside(file, federation.name)
-    init(federation, folder, drill=True)
-    render(federation, folder)
-    processes = LocalFederation(federation, folder)
-    try:
-        processes.up()
+    text = TEXT.format(port=free_port(), deadline=DEADLINE)
+    with local_federation(tmp_path_factory.mktemp("federation"), text) as processes:
         yield processes
-    finally:
-        processes.down()
     assert not [name for name in processes.names if processes.pid(name)]
 
 
@@ -87,12 +76,6 @@ def up(tmp_path_factory):
 def finished(up):
     """The folder of one undisturbed run, 3 rounds."""
     return up.run(lambda event: None)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait_for(what, seconds: float, why: str):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,13 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_federation import events, rounds
+from real_federation import events, free_port, local_federation, rounds
 from safetensors.numpy import load_file
 
-from fedlaw_flwr.deploy.federation import Federation
-from fedlaw_flwr.deploy.folder import FederationFolder
-from fedlaw_flwr.deploy.local import LocalFederation
-from fedlaw_flwr.deploy.preparation import init, render
 from fedlaw_flwr.deploy.unfinished import unfinished
 from fedlaw_flwr.events.folder import EVENTS, MODEL
 from fedlaw_flwr.events.record import Run
@@ -48,21 +43,8 @@ silos:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """The federation, both silos online; ended, whatever the tests did to it."""
-    place = tmp_path_factory.mktemp("federation")
-    file = place / "federation.yaml"
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        file.write_text(TEXT.format(port=listener.getsockname()[1]))
-    federation = Federation.read(file)
-    folder = FederationFolder.beside(file, federation.name)
-    init(federation, folder, drill=True)
-    render(federation, folder)
-    processes = LocalFederation(federation, folder)
-    try:
-        processes.up()
+    with local_federation(tmp_path_factory.mktemp("federation"), TEXT.format(port=free_port())) as processes:
         yield processes
-    finally:
-        processes.down()
 
 
 @pytest.fixture(scope="module")

@@ -14,19 +14,25 @@ END = '{"kind": "end", "status": "completed"}\n'
 WARNING = '{"kind": "warning", "reason": "%s"}\n'
 
 
-def test_events_come_as_they_are_written_and_half_a_line_waits_for_its_end(tmp_path):
-    file = tmp_path / EVENTS
-    line = WARNING % "second"
-    file.write_text(WARNING % "first" + line[:10])
+def followed(folder):
+    """The thread that follows this folder, the events it has found, and a semaphore released for each."""
     found, seen = [], threading.Semaphore(0)
 
     def follow():
-        for event in follow_events(tmp_path, pause=0.01):
+        for event in follow_events(folder, pause=0.01):
             found.append(event)
             seen.release()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
+    return thread, found, seen
+
+
+def test_events_come_as_they_are_written_and_half_a_line_waits_for_its_end(tmp_path):
+    file = tmp_path / EVENTS
+    line = WARNING % "second"
+    file.write_text(WARNING % "first" + line[:10])
+    thread, found, seen = followed(tmp_path)
     assert seen.acquire(timeout=10) and [event.reason for event in found] == ["first"]
     assert not seen.acquire(timeout=0.1)  # the second line is not whole
     with file.open("a") as more:
@@ -44,15 +50,7 @@ def test_a_line_that_is_no_event_is_named(tmp_path):
 def test_a_run_that_is_resumed_meanwhile_is_followed_into_its_new_file(tmp_path):
     file = tmp_path / EVENTS
     file.write_text(WARNING % "stays" + WARNING % "is taken back")
-    found, seen = [], threading.Semaphore(0)
-
-    def follow():
-        for event in follow_events(tmp_path, pause=0.01):
-            found.append(event)
-            seen.release()
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
+    thread, found, seen = followed(tmp_path)
     assert seen.acquire(timeout=10) and seen.acquire(timeout=10)
     resumed = RunResumed(round=3, checkpoint=2, abandoned_round=3, abandoned=(WARNING % "is taken back",))
     write_whole(file, (WARNING % "stays" + json.dumps(resumed.to_dict()) + "\n" + END).encode())

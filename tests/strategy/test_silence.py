@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from flwr.app import MetricRecord
+from pulled import START, TARGET, honest, inverse, silent
 from scripted import Late, ScriptedGrid, record_of, reply, stopped_clock
 
 from fedlaw_flwr.core.errors import InputError
@@ -15,32 +16,7 @@ from fedlaw_flwr.rules import RULES
 from fedlaw_flwr.strategy import FedLAW, RuleStrategy
 from fedlaw_flwr.strategy.base import TooFewSilos
 
-START = {"w": np.zeros(4, np.float32)}
-TARGET = np.array([1.0, -1.0, 2.0, 0.5], np.float32)
 NAMES = ("aachen", "bonn", "chemnitz", "dresden", "essen", "freiburg", "gera", "hamm", "ilmenau", "jena")
-
-
-def honest(i):
-    centre = TARGET + 0.05 * np.cos(np.arange(4) * (i + 1)).astype(np.float32)
-
-    def answer(received):
-        theta = received.arrays["w"]
-        arrays = None if received.reply == "loss" else {"w": theta - 0.1 * (theta - centre)}
-        return reply(arrays, float(np.sum((theta - centre) ** 2)) + 0.01, partition=i)
-
-    return answer
-
-
-def inverse(i):
-    def answer(received):
-        theta = received.arrays["w"]
-        return reply({"w": theta + 0.3 * (theta - TARGET)}, float(np.sum((theta - TARGET) ** 2)), partition=i)
-
-    return answer
-
-
-def silent(received):
-    return None
 
 
 def junk(received):

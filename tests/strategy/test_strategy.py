@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
+from pulled import START, TARGET, honest, inverse, silent
 from scripted import ScriptedGrid, record_of, reply, stopped_clock
 
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.rules import RuleSettings
 from fedlaw_flwr.strategy import FedLAW, RuleStrategy
-
-START = {"w": np.zeros(4, np.float32)}
-TARGET = np.array([1.0, -1.0, 2.0, 0.5], np.float32)
-
-
-def honest(i):
-    """A silo pulled towards TARGET, a little off it in its own direction."""
-    centre = TARGET + 0.05 * np.cos(np.arange(4) * (i + 1)).astype(np.float32)
-
-    def answer(received):
-        theta = received.arrays["w"]
-        arrays = None if received.reply == "loss" else {"w": theta - 0.1 * (theta - centre)}
-        return reply(arrays, float(np.sum((theta - centre) ** 2)) + 0.01, partition=i)
-
-    return answer
 
 
 def but(script, otherwise, when):
@@ -33,20 +19,8 @@ def but(script, otherwise, when):
     return lambda received: otherwise(received) if when(received) else script(received)
 
 
-def silent(received):
-    return None
-
-
 def junk(received):
     return reply({"w": np.full(4, np.nan, np.float32)}, 0.5, partition=received.silo)
-
-
-def inverse(i):
-    def answer(received):
-        theta = received.arrays["w"]
-        return reply({"w": theta + 0.3 * (theta - TARGET)}, float(np.sum((theta - TARGET) ** 2)), partition=i)
-
-    return answer
 
 
 def run(scripts, rounds=4, strategy=None, grid=None, between=None, fails="", **settings):

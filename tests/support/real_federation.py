@@ -1,5 +1,8 @@
 """A real federation's run beside its simulation, for the tests with processes and with containers."""
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -8,11 +11,37 @@ import numpy as np
 
 from fedlaw_flwr.apps.byzantine import simulated
 from fedlaw_flwr.deploy.federation import Federation
+from fedlaw_flwr.deploy.folder import FederationFolder
+from fedlaw_flwr.deploy.local import LocalFederation
+from fedlaw_flwr.deploy.preparation import init, render
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Evaluated, Event, RoundEnded
 from fedlaw_flwr.simulation.in_process import run_in_process
 
 Kind = TypeVar("Kind", bound=Event)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def local_federation(place: Path, text: str) -> Iterator[LocalFederation]:
+    """The federation of this text, all its silos drills and online; ended on leaving, whatever was done to it."""
+    file = place / "federation.yaml"
+    file.write_text(text)
+    federation = Federation.read(file)
+    folder = FederationFolder.beside(file, federation.name)
+    init(federation, folder, drill=True)
+    render(federation, folder)
+    processes = LocalFederation(federation, folder)
+    try:
+        processes.up()
+        yield processes
+    finally:
+        processes.down()
 
 
 def rounds(folder: Path) -> list[RoundEnded]:
