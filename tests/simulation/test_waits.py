@@ -131,11 +131,17 @@ def test_a_slow_but_lawful_round_is_never_given_up():
 
 
 def test_a_flwr_that_does_not_answer_or_start_a_run_is_told(tmp_path, monkeypatch):
-    (tmp_path / "flower.log").write_text("│ Error: the port is taken │\n")
-    flwr = Flower(tmp_path, tmp_path / "flower.log", 1)
+    log = tmp_path / "flower.log"
+    log.write_text("Error: of the server that this run is resumed from\n")
+    flwr = Flower(tmp_path, log, 1)
+    with pytest.raises(RunFailed, match="flwr run did not start a run: it said nothing; its log is"):
+        flwr.judge(tmp_path)
+    with log.open("a") as more:
+        more.write("│ Error: the port is taken │\n")
     with pytest.raises(RunFailed, match="flwr run did not start a run: Error: the port is taken; its log is"):
         flwr.judge(tmp_path)
-    (tmp_path / "flower.log").write_text("started run 7\nValueError: no such thing\n")
+    with log.open("a") as more:
+        more.write("started run 7\nValueError: no such thing\n")
 
     def hangs(*arguments, timeout, **options):
         raise subprocess.TimeoutExpired("flwr", timeout)
