@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The oldest Flower that is accepted; on the newest, tests/simulation/test_other_flower.py and a job of CI run.
 FLOWER ?= flwr<1.42
+# Processes that share the fast tests, a file of tests at a time.
+WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo demo-hard federation test test-slow lint docs bench clean docker/compose.yml
@@ -31,7 +33,7 @@ docker/compose.yml: $(INSTALLED)
 	$(BIN)/python -m fedlaw_flwr.deploy.compose deploy/federation.yaml ../deploy/demo >$@
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # What cannot run here, containers without an engine for one, is named at the end with its reason.
 test-slow: $(INSTALLED)
