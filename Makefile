@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The oldest Flower that is accepted; on the newest, tests/simulation/test_other_flower.py and a job of CI run.
 FLOWER ?= flwr<1.42
-# Processes that share the fast tests, a file of tests at a time.
+# Processes that share the tests: the fast ones a file at a time, the slow ones as tests/conftest.py groups them.
 WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
@@ -37,7 +37,7 @@ test: lint
 
 # What cannot run here, containers without an engine for one, is named at the end with its reason.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -rs
+	$(BIN)/python -m pytest -m slow -rs --durations 25 --numprocesses $(WORKERS) --dist loadgroup
 
 # Style, types, which package imports which, and the documentation with every link in it.
 lint: $(INSTALLED) docs

@@ -26,7 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "rfa": {"strategy": "rfa"},
     "cclip": {"strategy": "cclip"},
     "bulyan": {"strategy": "bulyan", "beyond-guarantee": True},
-    "nnm trimmed mean": {"strategy": "trimmed_mean", "pre-aggregation": "nnm"},
+    "nnm trimmed mean": {"strategy": "trimmed_mean", "nnm": True},
     "review, 50 root examples": {"variant": "review", "root-data": 50},
     "review, 100 root examples": {"variant": "review", "root-data": 100},
     **{f"review without {part}": {"variant": "review", "review-without": part} for part in REVIEW_PARTS},

@@ -1,5 +1,6 @@
 """The real thing: `flwr run` in Ray, its numbers against this process's, its failures told, nothing left running."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,8 +22,11 @@ SMALL = {"num-silos": 6, "num-rounds": 3, "local-epochs": 1, "attack": "inverse_
 
 
 def flower_processes():
-    found = set()
-    for process in psutil.process_iter(["pid", "cmdline"]):
+    """Flower's and Ray's processes that this process's tests led to: those of a process beside it have its name."""
+    found, worker = set(), os.environ.get("PYTEST_XDIST_WORKER")
+    for process in psutil.process_iter(["pid", "cmdline", "environ"]):
+        if (process.info["environ"] or {}).get("PYTEST_XDIST_WORKER") != worker:
+            continue
         line = " ".join(process.info["cmdline"] or [])
         if any(name in line for name in ("flower-superlink", "flwr-simulation", "raylet", "flower-superexec")):
             found.add(process.pid)
