@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedlaw_flwr.core.errors import InputError, NotThere
+from fedlaw_flwr.core.durable import Appended
+from fedlaw_flwr.core.errors import InputError, NotThere, sentence_of
 from fedlaw_flwr.events.folder import EVENTS, read_events
 from fedlaw_flwr.events.types import RunEnded
 
@@ -33,14 +34,19 @@ def give(run: Path, order: Order) -> None:
     Raises:
         NotThere: If the folder holds no run.
         InputError: If the run has ended.
+        OSError: If there is no room; nothing of the order is in the file then.
     """
     if not (run / EVENTS).exists():
         raise NotThere(f"{run}: there is no run here ({EVENTS} is missing)")
     if any(isinstance(event, RunEnded) for event in read_events(run)):
         raise InputError(f"{run.name} has ended: only a run that goes on can be told to {order.what} a silo")
     line = {"order": order.what, "silo": order.silo, "given": datetime.now(UTC).isoformat(timespec="seconds")}
-    with (run / ORDERS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    orders = Appended(run / ORDERS)
+    try:
+        orders.append((json.dumps(line) + "\n").encode())
+        orders.sync()
+    finally:
+        orders.close()
 
 
 def newest(runs: Path) -> Path:
@@ -81,3 +87,5 @@ if __name__ == "__main__":  # RUNS pardon|remove SILO: so the server's container
         give(newest(Path(sys.argv[1])), Order(sys.argv[2], sys.argv[3]))
     except (InputError, NotThere) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(sentence_of(error) or str(error))

@@ -43,6 +43,28 @@ def keep_head(folder: Path, configs: Iterable[Mapping[str, Any]], silo: str) -> 
         return None
 
 
+def not_of_the_key(configs: Iterable[Mapping[str, Any]], pinned: str, is_needed: bool) -> str:
+    """What is wrong with the head that a message brings, at a silo that knows the server's key.
+
+    Args:
+        configs: The config records of the message.
+        pinned: The fingerprint of the server's key, as `fingerprint` writes it.
+        is_needed: Whether the message must bring a head.
+
+    Returns:
+        One sentence; "" for a head that this key signed, and where none came and none is needed.
+    """
+    text = next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
+    if text is None:
+        return f"the message brings no head of a ledger, and one signed with {pinned} is expected" if is_needed else ""
+    head = head_of(text)
+    if head is None or not head.is_genuine:
+        return f"the message brings a ledger head that nobody signed, and one signed with {pinned} is expected"
+    if (signed := fingerprint(head.key)) != pinned:
+        return f"the server's ledger is signed with {signed}, and {pinned} is expected"
+    return ""
+
+
 def _keep(folder: Path, head: Head, silo: str) -> Head | None:
     path = folder / f"{head.run}.jsonl"  # 32 hexadecimal digits, and no path of the server's choosing
     kept = read_heads(path) if path.exists() else []

@@ -22,7 +22,7 @@ from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.sampling import sample_size
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
-from fedlaw_flwr.core.state import Stateful, gathered, restore_all
+from fedlaw_flwr.core.state import Part, State, Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.orders import PARDON, REMOVE, Order, read_orders
 from fedlaw_flwr.events.types import (
@@ -333,6 +333,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             "progress": self._progress,
             "roster": self.roster,
             "attendance": self.attendance,
+            "told": Part(self._orders, self._restore_orders),
             PART: self._evidence,
         }
 
@@ -517,6 +518,13 @@ class MatrixStrategy(ServerOptions, Strategy):
             silo: The name under which events know it.
         """
         self._told.append(Order(REMOVE, silo))
+
+    def _orders(self) -> State:
+        """What `pardon` and `remove` were told and no round has carried out yet."""
+        return State({"orders": [[order.what, order.silo] for order in self._told]})
+
+    def _restore_orders(self, state: State) -> None:
+        self._told[:0] = [Order(what, silo) for what, silo in state.values["orders"]]
 
     def _gather(self, grid: Grid, server_round: int, timeout: float) -> str:
         """Carries out orders and waits until enough silos can be asked; why the run ends where they do not come."""
