@@ -9,6 +9,8 @@ from typing import Any
 from fedlaw_flwr.ledger.heads import LEDGER_HEAD, Head, contradictions, head_of, read_heads
 from fedlaw_flwr.ledger.keys import fingerprint
 
+_SHOWN = 23  # characters of a fingerprint, "SHA256:" among them
+
 HEADS = "heads"
 """The folder in a silo's state that has its heads: a file for each run."""
 
@@ -56,13 +58,18 @@ def not_of_the_key(configs: Iterable[Mapping[str, Any]], pinned: str, is_needed:
     """
     text = next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
     if text is None:
-        return f"the message brings no head of a ledger, and one signed with {pinned} is expected" if is_needed else ""
+        return f"the message brings no head of a ledger signed with {_short(pinned)}" if is_needed else ""
     head = head_of(text)
     if head is None or not head.is_genuine:
-        return f"the message brings a ledger head that nobody signed, and one signed with {pinned} is expected"
+        return f"the message brings a ledger head that nobody signed; one signed with {_short(pinned)} is expected"
     if (signed := fingerprint(head.key)) != pinned:
-        return f"the server's ledger is signed with {signed}, and {pinned} is expected"
+        return f"the server's ledger is signed with {_short(signed)}, and {_short(pinned)} is expected"
     return ""
+
+
+def _short(fingerprint: str) -> str:
+    """The beginning of a fingerprint: the sentence reaches the server, which takes 200 characters of it."""
+    return f"{fingerprint[:_SHOWN]}…"
 
 
 def _keep(folder: Path, head: Head, silo: str) -> Head | None:
