@@ -60,7 +60,7 @@ def test_with_a_key_the_client_sees_no_message_of_another_server(tmp_path):
         return app(message, Context(1, 7, {}, RecordDict(), {}))
 
     bring(**{"ledger-head": Head.signed(key, "a" * 32, 1, 0, False, 1, "b" * 64).text()})
-    with pytest.raises(InputError, match=f"signed with {re.escape(fingerprint(other.public))}, and SHA256:"):
+    with pytest.raises(InputError, match=f"signed with {re.escape(fingerprint(other.public)[:23])}…, and SHA256:"):
         bring(**{"ledger-head": Head.signed(other, "c" * 32, 1, 0, False, 1, "b" * 64).text()})
     with pytest.raises(InputError, match="brings no head of a ledger"):
         bring(lr=0.1)

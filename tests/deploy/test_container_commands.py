@@ -392,7 +392,7 @@ def test_an_order_is_left_in_the_folder_of_the_run_that_goes_on_at_the_server(ru
 @pytest.mark.parametrize("command", ["pardon", "remove"])
 def test_an_order_that_nobody_can_carry_out_is_refused_in_a_sentence(running, world, file, command):
     before = (world / "asked").read_text()
-    with pytest.raises(InputError, match="silo 'berlin': federation.yaml names aachen, bonn"):
+    with pytest.raises(InputError, match=r"silo 'berlin': federation\.yaml names aachen, bonn"):
         fedlaw(f"containers {command}", file, "berlin")
     assert (world / "asked").read_text() == before  # the server is not asked
     running.end()
