@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedlaw_flwr.core.durable import Appended
+from fedlaw_flwr.core.durable import Appended, is_locked
 from fedlaw_flwr.core.errors import InputError, NotThere, sentence_of
 from fedlaw_flwr.events.folder import EVENTS, read_events
 from fedlaw_flwr.events.types import RunEnded
@@ -38,7 +38,7 @@ def give(run: Path, order: Order) -> None:
     """
     if not (run / EVENTS).exists():
         raise NotThere(f"{run}: there is no run here ({EVENTS} is missing)")
-    if any(isinstance(event, RunEnded) for event in read_events(run)):
+    if _has_ended(run):
         raise InputError(f"{run.name} has ended: only a run that goes on can be told to {order.what} a silo")
     line = {"order": order.what, "silo": order.silo, "given": datetime.now(UTC).isoformat(timespec="seconds")}
     orders = Appended(run / ORDERS)
@@ -50,19 +50,21 @@ def give(run: Path, order: Order) -> None:
 
 
 def newest(runs: Path) -> Path:
-    """The run folder under `runs` that was begun last among those whose run goes on.
+    """The folder under `runs` of the run that goes on: the one written last of those that a server is writing.
+
+    Where none is, the run written last, if it has no end: its server went down, and it may be resumed. A run that was
+    left unfinished long ago, with others after it, is not what anybody means.
 
     Raises:
         NotThere: If there is none.
     """
-    going = [
-        log.parent
-        for log in sorted(runs.glob(f"*/{EVENTS}"), key=lambda log: log.stat().st_mtime)
-        if not any(isinstance(event, RunEnded) for event in read_events(log.parent))
-    ]
-    if not going:
+    folders = [log.parent for log in sorted(runs.glob(f"*/{EVENTS}"), key=lambda log: -log.stat().st_mtime_ns)]
+    found = next((folder for folder in folders if is_locked(folder) and not _has_ended(folder)), None)
+    if found is None and folders and not _has_ended(folders[0]):
+        found = folders[0]
+    if found is None:
         raise NotThere(f"{runs}: no run goes on here; a silo sits out for one run, and a new run asks every silo again")
-    return going[-1]
+    return found
 
 
 def read_orders(run: Path, after: int) -> list[Order]:
@@ -72,6 +74,10 @@ def read_orders(run: Path, after: int) -> list[Order]:
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     return [_order(line) for line in text[: text.rfind("\n") + 1].splitlines()[after:]]
+
+
+def _has_ended(run: Path) -> bool:
+    return any(isinstance(event, RunEnded) for event in read_events(run))
 
 
 def _order(line: str) -> Order:

@@ -324,8 +324,11 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _ledger_folder(self) -> str | Path | None:
         """The folder of the ledger: that of the run, unless somebody else writes it."""
-        own = None if isinstance(self.checkpoint, Checkpoints) else self.checkpoint
-        return self.ledger_dir or self.run_dir or own
+        return self.ledger_dir or self._own_folder()
+
+    def _own_folder(self) -> str | Path | None:
+        """The run folder, where this strategy is the one to write it."""
+        return self.run_dir or (None if isinstance(self.checkpoint, Checkpoints) else self.checkpoint)
 
     def _parts(self) -> dict[str, Stateful]:
         """The parts of the server that live on from round to round, by name: what a checkpoint has."""
@@ -565,7 +568,7 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _carry_out_orders(self, server_round: int) -> None:
         """What the operator said since the last round, in Python or in the file of orders."""
-        place = self.orders_in or self.run_dir
+        place = self.orders_in or self._own_folder()
         given = read_orders(Path(place).expanduser(), self.attendance.orders) if place else []
         self.attendance.orders += len(given)
         said, self._told = [*self._told, *given], []

@@ -1,5 +1,10 @@
 """`fedlaw deploy pardon | remove`: the order is left for the server, carried out before the next round, and told."""
 
+import errno
+import json
+import os
+import time
+
 import numpy as np
 import pytest
 from flwr.app import MetricRecord
@@ -7,12 +12,14 @@ from scripted import ScriptedGrid, record_of, reply, stopped_clock
 from typer.testing import CliRunner
 
 from fedlaw_flwr.cli.main import app
-from fedlaw_flwr.core.errors import InputError, NotThere
+from fedlaw_flwr.core import durable
+from fedlaw_flwr.core.durable import Lock
+from fedlaw_flwr.core.errors import InputError, NotThere, sentence_of
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.local import LocalFederation
 from fedlaw_flwr.events.folder import read_events
-from fedlaw_flwr.events.orders import ORDERS
+from fedlaw_flwr.events.orders import ORDERS, Order, give, newest, read_orders
 from fedlaw_flwr.ledger.verify import Written
 from fedlaw_flwr.strategy import FedLAW
 
@@ -53,7 +60,7 @@ def held(runs, scripts, between, rounds):
     folder = runs / "run-1"
     folder.mkdir(parents=True)
     grid = ScriptedGrid(scripts, NAMES)
-    strategy = FedLAW(max_byzantine=0.25, lr=0.1, run_dir=folder, startup_timeout=5.0)
+    strategy = FedLAW(max_byzantine=0.25, lr=0.1, checkpoint=folder, startup_timeout=5.0)
 
     def after(server_round, arrays):
         between(server_round)
@@ -127,3 +134,56 @@ def test_without_a_run_that_goes_on_there_is_nobody_to_tell(federation, command)
     with pytest.raises(NotThere, match="no run goes on here"):
         fedlaw(command, file, "bonn")
     assert not (folder / ORDERS).exists()
+
+
+def lying(folder, age, *events):
+    """A run folder whose events were written so many seconds ago."""
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    written = time.time() - age
+    os.utime(folder / "events.jsonl", (written, written))
+    return folder
+
+
+def test_an_order_goes_to_the_run_that_a_server_is_writing_or_to_the_last_that_may_be_resumed(tmp_path):
+    end = {"kind": "end", "status": "completed"}
+    dead = lying(tmp_path / "run-1", 300)
+    assert newest(tmp_path) == dead  # its server went down
+    ended = lying(tmp_path / "run-2", 200, end)
+    with pytest.raises(NotThere, match="no run goes on here"):
+        newest(tmp_path)  # nobody goes back to the first
+    going = lying(tmp_path / "run-3", 100)
+    lock = Lock(going, "the run")
+    later = lying(tmp_path / "run-4", 0)
+    assert newest(tmp_path) == going
+    lock.release()
+    assert newest(tmp_path) == later
+    lock = Lock(ended, "the run")  # its server writes the report
+    assert newest(tmp_path) == later
+    lock.release()
+
+
+def test_an_order_for_which_there_is_no_room_leaves_nothing_behind(tmp_path, monkeypatch):
+    run = lying(tmp_path / "run-1", 0)
+    give(run, Order("pardon", "bonn"))
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        written = 0
+
+        def write(self, handle, content):
+            self.written += 1
+            if self.written == 1:
+                return os.write(handle, content[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "os", Full())
+        with pytest.raises(OSError) as full:
+            give(run, Order("remove", "bonn"))
+    assert sentence_of(full.value) == f"{run / ORDERS}: No space left on device; make room and try again"
+    assert read_orders(run, 0) == [Order("pardon", "bonn")]
+    give(run, Order("remove", "aachen"))
+    assert read_orders(run, 1) == [Order("remove", "aachen")]
