@@ -78,6 +78,7 @@ class Checkpoints:
         resumed: The checkpoint this run goes on from; None: it begins.
         reopened: Whether the folder was there already: the run is resumed, from a checkpoint or from its beginning.
             Default: no.
+        abandoned: The round in which the server before ended, after it had begun to ask silos; 0: in none. Default: 0.
     """
 
     folder: RunFolder
@@ -86,6 +87,7 @@ class Checkpoints:
     key: ServerKey | None = None
     resumed: Checkpoint | None = None
     reopened: bool = False
+    abandoned: int = 0
     _place: Path = field(init=False)
 
     def __post_init__(self) -> None:

@@ -135,6 +135,15 @@ class Lock:
             self._handle = None
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether somebody has the lock on this folder now."""
+    try:
+        Lock(folder, "this folder").release()
+    except InUse:
+        return True
+    return False
+
+
 def _write(handle: int, content: bytes) -> None:
     left = memoryview(content)
     while left:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedlaw_flwr.core.errors import InputError, NotThere
+from fedlaw_flwr.core.durable import Appended, is_locked
+from fedlaw_flwr.core.errors import InputError, NotThere, sentence_of
 from fedlaw_flwr.events.folder import EVENTS, read_events
 from fedlaw_flwr.events.types import RunEnded
 
@@ -33,30 +34,37 @@ def give(run: Path, order: Order) -> None:
     Raises:
         NotThere: If the folder holds no run.
         InputError: If the run has ended.
+        OSError: If there is no room; nothing of the order is in the file then.
     """
     if not (run / EVENTS).exists():
         raise NotThere(f"{run}: there is no run here ({EVENTS} is missing)")
-    if any(isinstance(event, RunEnded) for event in read_events(run)):
+    if _has_ended(run):
         raise InputError(f"{run.name} has ended: only a run that goes on can be told to {order.what} a silo")
     line = {"order": order.what, "silo": order.silo, "given": datetime.now(UTC).isoformat(timespec="seconds")}
-    with (run / ORDERS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    orders = Appended(run / ORDERS)
+    try:
+        orders.append((json.dumps(line) + "\n").encode())
+        orders.sync()
+    finally:
+        orders.close()
 
 
 def newest(runs: Path) -> Path:
-    """The run folder under `runs` that was begun last among those whose run goes on.
+    """The folder under `runs` of the run that goes on: the one written last of those that a server is writing.
+
+    Where none is, the run written last, if it has no end: its server went down, and it may be resumed. A run that was
+    left unfinished long ago, with others after it, is not what anybody means.
 
     Raises:
         NotThere: If there is none.
     """
-    going = [
-        log.parent
-        for log in sorted(runs.glob(f"*/{EVENTS}"), key=lambda log: log.stat().st_mtime)
-        if not any(isinstance(event, RunEnded) for event in read_events(log.parent))
-    ]
-    if not going:
+    folders = [log.parent for log in sorted(runs.glob(f"*/{EVENTS}"), key=lambda log: -log.stat().st_mtime_ns)]
+    found = next((folder for folder in folders if is_locked(folder) and not _has_ended(folder)), None)
+    if found is None and folders and not _has_ended(folders[0]):
+        found = folders[0]
+    if found is None:
         raise NotThere(f"{runs}: no run goes on here; a silo sits out for one run, and a new run asks every silo again")
-    return going[-1]
+    return found
 
 
 def read_orders(run: Path, after: int) -> list[Order]:
@@ -66,6 +74,10 @@ def read_orders(run: Path, after: int) -> list[Order]:
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     return [_order(line) for line in text[: text.rfind("\n") + 1].splitlines()[after:]]
+
+
+def _has_ended(run: Path) -> bool:
+    return any(isinstance(event, RunEnded) for event in read_events(run))
 
 
 def _order(line: str) -> Order:
@@ -81,3 +93,5 @@ if __name__ == "__main__":  # RUNS pardon|remove SILO: so the server's container
         give(newest(Path(sys.argv[1])), Order(sys.argv[2], sys.argv[3]))
     except (InputError, NotThere) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(sentence_of(error) or str(error))

@@ -9,6 +9,8 @@ from typing import Any
 from fedlaw_flwr.ledger.heads import LEDGER_HEAD, Head, contradictions, head_of, read_heads
 from fedlaw_flwr.ledger.keys import fingerprint
 
+_SHOWN = 23  # characters of a fingerprint, "SHA256:" among them
+
 HEADS = "heads"
 """The folder in a silo's state that has its heads: a file for each run."""
 
@@ -41,6 +43,33 @@ def keep_head(folder: Path, configs: Iterable[Mapping[str, Any]], silo: str) -> 
     except (OSError, ValueError) as error:
         _log.error("%s: the server's ledger head could not be kept: %s", silo, error)
         return None
+
+
+def not_of_the_key(configs: Iterable[Mapping[str, Any]], pinned: str, is_needed: bool) -> str:
+    """What is wrong with the head that a message brings, at a silo that knows the server's key.
+
+    Args:
+        configs: The config records of the message.
+        pinned: The fingerprint of the server's key, as `fingerprint` writes it.
+        is_needed: Whether the message must bring a head.
+
+    Returns:
+        One sentence; "" for a head that this key signed, and where none came and none is needed.
+    """
+    text = next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
+    if text is None:
+        return f"the message brings no head of a ledger signed with {_short(pinned)}" if is_needed else ""
+    head = head_of(text)
+    if head is None or not head.is_genuine:
+        return f"the message brings a ledger head that nobody signed; one signed with {_short(pinned)} is expected"
+    if (signed := fingerprint(head.key)) != pinned:
+        return f"the server's ledger is signed with {_short(signed)}, and {_short(pinned)} is expected"
+    return ""
+
+
+def _short(fingerprint: str) -> str:
+    """The beginning of a fingerprint: the sentence reaches the server, which takes 200 characters of it."""
+    return f"{fingerprint[:_SHOWN]}…"
 
 
 def _keep(folder: Path, head: Head, silo: str) -> Head | None:

@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedlaw_flwr.core.errors import InputError, NotThere
 
+FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
+"""How the fingerprint of a key is written, as a regular expression."""
+
 SERVER_KEY = "FEDLAW_SERVER_KEY"
 """The environment variable that names the file of the server's key, where the setting `server-key` names none."""
 

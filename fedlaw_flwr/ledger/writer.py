@@ -4,9 +4,11 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from fedlaw_flwr.core.durable import Appended
 from fedlaw_flwr.core.errors import AlreadyThere, InputError, NotThere
 from fedlaw_flwr.ledger.heads import Head
 from fedlaw_flwr.ledger.keys import ServerKey, fingerprint
@@ -16,7 +18,8 @@ from fedlaw_flwr.ledger.lines import START, VERSION, chained, digest_of, line_of
 class Ledger:
     """The ledger of one run, open for writing. A head is on disk before it is returned, and so before a silo has it.
 
-    `create` begins one, `restore` goes on with one.
+    Lines are written together with the head that signs them, in one piece. `create` begins a ledger, `restore` goes on
+    with one.
 
     Attributes:
         head: The last head; there is always one, since the first line has its own.
@@ -24,10 +27,11 @@ class Ledger:
 
     head: Head
 
-    def __init__(self, path: Path, file: TextIO, key: ServerKey, run: str, attempt: int) -> None:
-        self._path, self._file, self._key = path, file, key
+    def __init__(self, path: Path, key: ServerKey, run: str, attempt: int) -> None:
+        self._path, self._file, self._key = path, Appended(path), key
         self._run, self._attempt = run, attempt
         self._last, self._lines = START, 0
+        self._unwritten: list[str] = []
 
     @classmethod
     def create(cls, path: Path, key: ServerKey) -> "Ledger":
@@ -41,16 +45,16 @@ class Ledger:
             AlreadyThere: If the file exists: a ledger is never overwritten.
         """
         try:
-            file = path.open("x", encoding="utf-8")
+            path.touch(exist_ok=False)
         except FileExistsError:
             raise AlreadyThere(f"{path} is there already: a ledger is never overwritten") from None
-        ledger = cls(path, file, key, secrets.token_hex(16), 1)
+        ledger = cls(path, key, secrets.token_hex(16), 1)
         ledger.write("ledger", version=VERSION, run=ledger._run, key=key.public)
         ledger.seal(0)
         return ledger
 
     @classmethod
-    def restore(cls, path: Path, key: ServerKey, state: Mapping[str, Any]) -> "Ledger":
+    def restore(cls, path: Path, key: ServerKey, state: Mapping[str, Any], abandoned_round: int = 0) -> "Ledger":
         """Goes on with a ledger after its server went down.
 
         What was written after the state was taken stays: a line `resumed` names the heads of the rounds that are run
@@ -61,6 +65,8 @@ class Ledger:
             path: The ledger's file.
             key: The server's key, the one that the ledger began with.
             state: What `state()` gave in the round from which the run goes on.
+            abandoned_round: The round in which the server before ended, after it had begun to ask silos; it is run
+                again. 0: in none. Default: 0.
 
         Raises:
             NotThere: If there is no such file.
@@ -87,7 +93,7 @@ class Ledger:
             raise InputError(f"{path} was begun with another server key than {fingerprint(key.public)}")
         if len(whole) < len(text):
             os.truncate(path, len(whole))
-        ledger = cls(path, path.open("a", encoding="utf-8"), key, str(state["run"]), _attempts(lines) + 1)
+        ledger = cls(path, key, str(state["run"]), _attempts(lines) + 1)
         ledger._last, ledger._lines = digests[-1], len(lines)
         abandoned = [found for at, line in enumerate(lines) if at > said and (found := _sealed(line))]
         ledger.write(
@@ -95,6 +101,7 @@ class Ledger:
             attempt=ledger._attempt,
             round=state["round"],
             head=state["head"],
+            abandoned_round=abandoned_round or None,
             abandons=[{"round": number, "head": digest} for number, digest in abandoned],
             unsealed=_unsealed(lines),
         )
@@ -102,7 +109,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def restore_whole(cls, path: Path, key: ServerKey) -> "Ledger":
+    def restore_whole(cls, path: Path, key: ServerKey, abandoned_round: int = 0) -> "Ledger":
         """Goes on with a ledger whose server went down before its first checkpoint: only its first line is sure.
 
         Raises:
@@ -115,17 +122,17 @@ class Ledger:
         if not first.startswith(f'{{"previous":"{START}","kind":"ledger"'):
             raise InputError(f"{path}:1: the first line of a ledger is expected; someone changed it")
         state = {"run": json.loads(first)["run"], "round": 0, "lines": 1, "head": digest_of(first)}
-        return cls.restore(path, key, state)
+        return cls.restore(path, key, state, abandoned_round)
 
     def write(self, kind: str, **values: Any) -> None:
-        """Appends a line.
+        """Adds a line; it is in the file with the next head.
 
         Args:
             kind: What kind of line it is.
             **values: What it says, JSON's types; hyphens take the place of underscores in names.
         """
         line = line_of(self._last, kind, {name.replace("_", "-"): value for name, value in values.items()})
-        self._file.write(line + "\n")
+        self._unwritten.append(line + "\n")
         self._last, self._lines = digest_of(line), self._lines + 1
 
     def seal(self, round: int, last: bool = False) -> Head:
@@ -134,11 +141,14 @@ class Ledger:
         Args:
             round: The round that has ended.
             last: Whether the run has. Default: no.
+
+        Raises:
+            OSError: If there is no room, with the path; the file is as it was then.
         """
         head = Head.signed(self._key, self._run, self._attempt, round, last, self._lines, self._last)
         self.write("head", attempt=head.attempt, round=round, last=last, lines=head.lines, signature=head.signature)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write()
+        self._file.sync()
         self.head = head
         return head
 
@@ -147,8 +157,15 @@ class Ledger:
         return {"run": self._run, "round": self.head.round, "lines": self.head.lines, "head": self.head.digest}
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; lines under no head are written if there is room, for whoever looks what went on last."""
+        with suppress(OSError):
+            self._write()
         self._file.close()
+
+    def _write(self) -> None:
+        if self._unwritten:
+            self._file.append("".join(self._unwritten).encode())
+            self._unwritten.clear()
 
 
 def _sealed(line: str) -> tuple[int, str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.events.folder import EVENTS
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import NoReply, ReplyRejected
+from fedlaw_flwr.events.types import Joined, NoReply, Pardoned, Removed, ReplyRejected, RunResumed, SitsOut
 
 
 class RunMetrics:
@@ -16,7 +16,9 @@ class RunMetrics:
 
     All have the label `run`: fedlaw_round, fedlaw_rounds_skipped_total, fedlaw_seconds_total, fedlaw_round_seconds,
     fedlaw_bytes_total{direction}, fedlaw_weight{silo}, fedlaw_rejected_total{silo}, fedlaw_silent_total{silo},
-    fedlaw_accuracy, fedlaw_last_event_timestamp_seconds, fedlaw_run_state{state}.
+    fedlaw_sitting_out{silo}, fedlaw_sat_out_total{silo}, fedlaw_pardoned_total{silo}, fedlaw_removed_total{silo},
+    fedlaw_joined_total{silo}, fedlaw_resumed_total, fedlaw_accuracy, fedlaw_last_event_timestamp_seconds,
+    fedlaw_run_state{state}.
     """
 
     def __init__(self, runs: Path) -> None:
@@ -50,12 +52,26 @@ class RunMetrics:
         for kind, name, what in (
             (ReplyRejected, "fedlaw_rejected", "Rejected replies"),
             (NoReply, "fedlaw_silent", "Exchanges without an answer"),
+            (SitsOut, "fedlaw_sat_out", "How often a silo was asked no more after too many strikes"),
+            (Pardoned, "fedlaw_pardoned", "How often the operator let a silo back in"),
+            (Removed, "fedlaw_removed", "Silos that the operator took out of the run"),
+            (Joined, "fedlaw_joined", "Silos that came after the run had begun"),
         ):
             family = CounterMetricFamily(name, what, labels=["run", "silo"])
-            counts = Counter(event.silo for event in read.missing if isinstance(event, kind))
+            counts = Counter(event.silo for event in read.events if isinstance(event, kind))
             for silo, count in sorted(counts.items()):
                 family.add_metric([run, silo], count)
             yield family
+        out = GaugeMetricFamily(
+            "fedlaw_sitting_out", "1 for a silo that is asked no more, 0 again", labels=["run", "silo"]
+        )
+        for silo, sits in _sitting_out(read).items():
+            out.add_metric([run, silo], float(sits))
+        yield out
+        resumed = CounterMetricFamily(
+            "fedlaw_resumed", "How often the run went on after its server ended", labels=["run"]
+        )
+        yield _one(resumed, run, sum(isinstance(event, RunResumed) for event in read.events))
         if read.accuracies:
             yield _one(
                 GaugeMetricFamily(
@@ -107,6 +123,17 @@ def serve(runs: Path, host: str, port: int) -> None:
     print(f"metrics of the latest run in {runs} at http://{host}:{port}/metrics", flush=True)
     while True:
         time.sleep(3600)
+
+
+def _sitting_out(run: Run) -> dict[str, bool]:
+    """Every silo that ever sat out, and whether it does so now."""
+    found: dict[str, bool] = {}
+    for event in run.events:
+        if isinstance(event, SitsOut):
+            found[event.silo] = True
+        elif isinstance(event, Pardoned | Removed) and event.silo in found:
+            found[event.silo] = False
+    return dict(sorted(found.items()))
 
 
 def _one(family: "object", run: str, value: float) -> "object":

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET, SOCKET
 from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.flower import installed, release_of
+from fedlaw_flwr.ledger.keys import FINGERPRINT
 from fedlaw_flwr.records.task import is_silo_task
 
 
@@ -71,6 +72,8 @@ class SiloConfig(BaseModel):
     attack: str = ""
     # Which Flower the server runs, its first two numbers: a silo's must agree.
     flwr: Annotated[str, Field(pattern=r"^(\d+\.\d+)?$")] = ""
+    # The server's key, by its fingerprint: what is not signed with it is refused.
+    server_key: str = ""
     # The process.
     socket: Annotated[str, AfterValidator(check_socket)] = SOCKET
     state: str = "state"
@@ -79,6 +82,16 @@ class SiloConfig(BaseModel):
     policy: str = ""
     packages: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @field_validator("server_key")
+    @classmethod
+    def _a_fingerprint(cls, value: str) -> str:
+        if value and not re.fullmatch(FINGERPRINT, value):
+            raise InputError(
+                "the fingerprint of the server's key is expected, SHA256: and 43 characters, as `fedlaw ledger verify` "
+                "and this silo's log print it"
+            )
+        return value
 
     @model_validator(mode="after")
     def _hold_together(self) -> "SiloConfig":
@@ -121,6 +134,7 @@ class SiloConfig(BaseModel):
     def node_config(self) -> dict[str, Any]:
         """What the client finds in `context.node_config`: these settings and `options`, the client's own."""
         hidden = {"socket", "state", "seconds-per-exchange", "client", "options", "flwr", "policy", "packages"}
+        hidden |= {"server-key"}
         hidden |= set() if self.attack else {"attack"}
         hidden |= {"partition", "q", "concentration"} if is_silo_task(self.task) else set()
         own = {key: value for key, value in self.model_dump(by_alias=True).items() if key not in hidden}

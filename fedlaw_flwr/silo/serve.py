@@ -25,7 +25,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedlaw_flwr.apps.shipped.client import TooLarge, packed, receive, send
 from fedlaw_flwr.core.errors import InputError, from_their_code
 from fedlaw_flwr.ledger.heads import HEAD_ALONE
-from fedlaw_flwr.ledger.kept import HEADS, keep_head
+from fedlaw_flwr.ledger.kept import HEADS, keep_head, not_of_the_key
 from fedlaw_flwr.protocol.gate import REVIEW
 from fedlaw_flwr.silo.budget import Budget
 from fedlaw_flwr.silo.config import SiloConfig, check_socket
@@ -45,7 +45,8 @@ class SiloProcess:
     keeps in context.state lies in a file of this process's own, out of reach of what Flower ships.
 
     The head of the server's ledger that a message brings is kept in the folder `heads` of the state, before anything
-    else is done with the message and whatever the policy says: a file for each run.
+    else is done with the message and whatever the policy says: a file for each run. Where silo.yaml names the server's
+    key, a message to train or to evaluate is refused unless it brings a head that this key signed.
 
     policy.yaml is read once, here. What it does not allow is refused before anything is trained or before anything is
     sent.
@@ -177,6 +178,11 @@ class SiloProcess:
     def _reply(self, header: dict[str, Any], message: Message) -> Message:
         configs = list(message.content.config_records.values())
         keep_head(self._state / HEADS, configs, self._config.name)
+        if self._config.server_key:
+            # A query may come before the ledger is begun; it asks for nothing that was trained.
+            is_needed = message.metadata.message_type.partition(".")[0] != "query"
+            if wrong := not_of_the_key(configs, self._config.server_key, is_needed):
+                raise Refused(f"{wrong} (server-key in silo.yaml)")
         if message.metadata.message_type == "query" and any(one.get("reply") == HEAD_ALONE for one in configs):
             return Message(RecordDict(), reply_to=message)  # it asks for nothing: no client is called, nothing counted
         run, now = int(header["run-id"]), time.time()

@@ -22,7 +22,7 @@ from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.sampling import sample_size
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
-from fedlaw_flwr.core.state import Stateful, gathered, restore_all
+from fedlaw_flwr.core.state import Part, State, Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
 from fedlaw_flwr.events.orders import PARDON, REMOVE, Order, read_orders
 from fedlaw_flwr.events.types import (
@@ -324,8 +324,11 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _ledger_folder(self) -> str | Path | None:
         """The folder of the ledger: that of the run, unless somebody else writes it."""
-        own = None if isinstance(self.checkpoint, Checkpoints) else self.checkpoint
-        return self.ledger_dir or self.run_dir or own
+        return self.ledger_dir or self._own_folder()
+
+    def _own_folder(self) -> str | Path | None:
+        """The run folder, where this strategy is the one to write it."""
+        return self.run_dir or (None if isinstance(self.checkpoint, Checkpoints) else self.checkpoint)
 
     def _parts(self) -> dict[str, Stateful]:
         """The parts of the server that live on from round to round, by name: what a checkpoint has."""
@@ -333,6 +336,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             "progress": self._progress,
             "roster": self.roster,
             "attendance": self.attendance,
+            "told": Part(self._orders, self._restore_orders),
             PART: self._evidence,
         }
 
@@ -518,6 +522,13 @@ class MatrixStrategy(ServerOptions, Strategy):
         """
         self._told.append(Order(REMOVE, silo))
 
+    def _orders(self) -> State:
+        """What `pardon` and `remove` were told and no round has carried out yet."""
+        return State({"orders": [[order.what, order.silo] for order in self._told]})
+
+    def _restore_orders(self, state: State) -> None:
+        self._told[:0] = [Order(what, silo) for what, silo in state.values["orders"]]
+
     def _gather(self, grid: Grid, server_round: int, timeout: float) -> str:
         """Carries out orders and waits until enough silos can be asked; why the run ends where they do not come."""
         if self.strikes and self.attendance.unheard >= self.strikes:
@@ -557,7 +568,7 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def _carry_out_orders(self, server_round: int) -> None:
         """What the operator said since the last round, in Python or in the file of orders."""
-        place = self.orders_in or self.run_dir
+        place = self.orders_in or self._own_folder()
         given = read_orders(Path(place).expanduser(), self.attendance.orders) if place else []
         self.attendance.orders += len(given)
         said, self._told = [*self._told, *given], []

@@ -162,9 +162,9 @@ def evidence_of(folder: str | Path | None, server_key: str, store: Checkpoints |
     file = path / LEDGER
     resumed = store.resumed.state.values.get(PART) if store and store.resumed else None
     if resumed:
-        ledger = Ledger.restore(file, key, resumed)
+        ledger = Ledger.restore(file, key, resumed, store.abandoned if store else 0)
     elif store and store.reopened and file.exists():  # the server ended before the first checkpoint
-        ledger = Ledger.restore_whole(file, key)
+        ledger = Ledger.restore_whole(file, key, store.abandoned)
     else:
         ledger = Ledger.create(file, key)
     evidence = Evidence(ledger)
@@ -172,7 +172,10 @@ def evidence_of(folder: str | Path | None, server_key: str, store: Checkpoints |
         try:
             yield evidence
         except BaseException as error:
-            evidence.end("failed", f"{type(error).__name__}: {error}", isinstance(error, Exception))
+            try:
+                evidence.end("failed", f"{type(error).__name__}: {error}", isinstance(error, Exception))
+            except OSError as unwritten:  # a full disk: what ended the run is what a person should read
+                _log.error("How the run ended could not be written into the ledger: %s", unwritten)
             raise
         evidence.end("completed")
     finally:

@@ -8,8 +8,10 @@ from crashes import ROUNDS, N, every_instant, resumptions, start, told
 from fedlaw_flwr import FedLAW, RuleStrategy
 from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
 from fedlaw_flwr.apps.byzantine.simulated import app
+from fedlaw_flwr.checkpoints.store import CHECKPOINTS, rounds_in
 from fedlaw_flwr.config.settings import Settings
 from fedlaw_flwr.events.folder import MODEL, SETTINGS
+from fedlaw_flwr.ledger.verify import Written, verify
 from fedlaw_flwr.rules import RuleSettings
 from fedlaw_flwr.simulation.in_process import run_batched, run_in_process
 
@@ -39,6 +41,7 @@ def test_whatever_the_instant_a_run_is_killed_at_the_resumed_run_is_that_of_a_se
         again = start(make(place), resume=True)
         assert (place / MODEL).read_bytes() == expected, place
         assert told(place) == events, place
+        assert not wrong_in_ledger(place), place
         assert again.verdict == result.verdict, place
         assert metrics_of(again) == metrics_of(result), place
 
@@ -46,6 +49,10 @@ def test_whatever_the_instant_a_run_is_killed_at_the_resumed_run_is_that_of_a_se
 def events_say_the_end(place):
     file = place / "events.jsonl"
     return file.exists() and '"status": "completed"}\n' in file.read_text()
+
+
+def wrong_in_ledger(place):
+    return [one.what for one in verify(Written.read(place), ended=True) if one.kind == "wrong"]
 
 
 def metrics_of(result):
@@ -80,6 +87,25 @@ def test_silos_are_known_again_by_what_they_say_they_are_and_not_by_flowers_node
         if not events_say_the_end(place):
             start(make(place), resume=True, node_ids=[1000 + 7 * i for i in range(N)])
             assert (place / MODEL).read_bytes() == (whole / MODEL).read_bytes(), place
+
+
+def test_what_python_told_the_run_between_two_rounds_is_done_though_the_server_is_killed_before_the_next(tmp_path):
+    def make(place):
+        def tell(done):
+            if done.round == 2:
+                strategy.remove("silo 1")
+
+        strategy = FedLAW(max_byzantine=2, weight_rounds=2, checkpoint=place, on_round_end=tell)
+        return strategy
+
+    whole = tmp_path / "whole"
+    with every_instant(whole, tmp_path / "killed") as copies:
+        start(make(whole))
+    assert [(event["silo"], event["n"]) for event in told(whole) if event["kind"] == "removed"] == [("silo 1", 7)]
+    after_2 = [place for place in copies if [*rounds_in(place / CHECKPOINTS), 0][0] == 2]
+    for place in (after_2[0], after_2[len(after_2) // 2], after_2[-1]):
+        start(make(place), resume=True)
+        assert (place / MODEL).read_bytes() == (whole / MODEL).read_bytes() and told(place) == told(whole)
 
 
 SMALL = {"task": "breast_cancer", "num-silos": 6, "num-rounds": 4, "weight-rounds": 3, "max-byzantine": 1}

@@ -25,6 +25,7 @@ from fedlaw_flwr.events.folder import EVENTS, MODEL, SETTINGS, RunFolder
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Warned
 from fedlaw_flwr.ledger.keys import SERVER_KEY, ServerKey
+from fedlaw_flwr.ledger.lines import LEDGER
 from fedlaw_flwr.ledger.verify import Written, verify
 
 
@@ -90,6 +91,8 @@ def test_the_event_says_which_round_is_run_again_and_has_the_lines_that_stand_no
     assert event["abandoned"] and written[-len(event["abandoned"]) :] == event["abandoned"]
     assert all(json.loads(line)["round"] == 4 for line in event["abandoned"])
     assert told(killed) == told(runs[0])
+    (line,) = Written.read(killed).of("resumed")
+    assert (line["round"], line["abandoned-round"]) == (3, 4)
     run = Run.read(killed)
     assert [one.round for one in run.rounds] == [1, 2, 3, 4] and run.end.status == "completed"
 
@@ -334,8 +337,10 @@ def test_a_full_disk_is_one_sentence_leaves_nothing_half_written_and_the_run_goe
     sentence = sentence_of(full.value)
     assert sentence.startswith(str(place)) and sentence.endswith("No space left on device; make room and try again")
     assert not list(place.rglob("*.unfinished"))
-    assert not (place / EVENTS).exists() or (place / EVENTS).read_bytes()[-1:] in (b"", b"\n")
+    for file in (place / EVENTS, place / LEDGER):
+        assert not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")
     start(law(place), resume=True)
+    assert not [one for one in verify(Written.read(place), ended=True) if one.kind == "wrong"]
     assert (place / MODEL).read_bytes() == (runs[0] / MODEL).read_bytes() and told(place) == told(runs[0])
 
 

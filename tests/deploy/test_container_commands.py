@@ -27,6 +27,7 @@ from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.preparation import accept, init, join, render
 from fedlaw_flwr.events.folder import RunFailed
+from fedlaw_flwr.events.orders import Order, read_orders
 
 # Volumes are folders of `world`, a container's paths are looked for there, and what is run in one is run here.
 ENGINE = """
@@ -374,3 +375,28 @@ def test_a_run_in_containers_that_is_over_is_shown_by_its_number_and_one_that_is
     assert "attackers caught" in fedlaw("containers watch", file, "11")
     with pytest.raises(InputError, match="run '13': there are 12, 11"):
         fedlaw("containers watch", file, "run-13")
+
+
+# -- what the operator tells a run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["pardon", "remove"])
+def test_an_order_is_left_in_the_folder_of_the_run_that_goes_on_at_the_server(running, world, file, command):
+    assert fedlaw(f"containers {command}", file, "bonn").startswith("bonn is ")
+    runs = world / "volumes" / "fedlaw-clinics_runs"
+    assert read_orders(runs / "run-12", after=0) == [Order(command, "bonn")]
+    assert not (runs / "run-11" / "orders.jsonl").exists()
+    assert ["server-app", "python", "-m", "fedlaw_flwr.events.orders", "/runs"] in asked(world, "exec")
+
+
+@pytest.mark.parametrize("command", ["pardon", "remove"])
+def test_an_order_that_nobody_can_carry_out_is_refused_in_a_sentence(running, world, file, command):
+    before = (world / "asked").read_text()
+    with pytest.raises(InputError, match=r"silo 'berlin': federation\.yaml names aachen, bonn"):
+        fedlaw(f"containers {command}", file, "berlin")
+    assert (world / "asked").read_text() == before  # the server is not asked
+    running.end()
+    with pytest.raises(RunFailed, match="no run goes on here; a silo sits out for one run") as caught:
+        fedlaw(f"containers {command}", file, "bonn")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not list((world / "volumes").rglob("orders.jsonl"))

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
-from real_federation import assert_agrees, rounds, simulated_twin
+from real_federation import assert_agrees, events, rounds, simulated_twin
 
 from fedlaw_flwr.deploy.containers import Containers, engine
 from fedlaw_flwr.deploy.federation import Federation
 from fedlaw_flwr.deploy.folder import FederationFolder
 from fedlaw_flwr.deploy.preparation import init, render
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import Evaluated, Event, NoReply, RoundEnded, RunEnded
+from fedlaw_flwr.events.types import Evaluated, Event, NoReply, RoundEnded, RunEnded, RunResumed
 
 pytestmark = pytest.mark.slow
 
@@ -54,10 +54,10 @@ for method, path, length in json.loads(sys.argv[1]):
     print(connection.getresponse().status)
 """
 _KILL = """
-import os, signal
+import os, signal, sys
 for pid in os.listdir("/proc"):
     if pid.isdigit() and int(pid) not in (1, os.getpid()):
-        if b"flower-supernode" in open(f"/proc/{pid}/cmdline", "rb").read():
+        if sys.argv[1].encode() in open(f"/proc/{pid}/cmdline", "rb").read():
             os.kill(int(pid), signal.SIGKILL)
 """
 _WRITE = """
@@ -354,7 +354,7 @@ def test_it_equals_the_simulation_of_the_same_seed(running: Running, undisturbed
 
 def test_a_killed_supernode_is_let_back_in_by_the_restart_policy(running: Running):
     node = running.ids["silo-3-node"]
-    running.python("silo-3-node", _KILL)
+    running.python("silo-3-node", _KILL, "flower-supernode")
     deadline = time.monotonic() + 180
     while docker("logs", node).count("SuperNode ID") < 2 and time.monotonic() < deadline:
         time.sleep(2)
@@ -362,3 +362,51 @@ def test_a_killed_supernode_is_let_back_in_by_the_restart_policy(running: Runnin
     assert docker("logs", node).count("Exit Code: 305") >= 1
     assert running.inspect("silo-3-node")["RestartCount"] >= 2
     assert running.containers.control().silos()["silo-3"] == "online"
+
+
+# -- a server that is killed -----------------------------------------------------------------------------------
+
+SHORT = {"num-rounds": 2, "weight-rounds": 1}  # three exchanges; the SuperLink is killed after the first two
+
+
+def started_at(running: Running, service: str) -> str:
+    return str(running.inspect(service)["State"]["StartedAt"])
+
+
+def assert_completed(folder: Path) -> None:
+    """Both rounds are done and no reply was lost, by the server that began the run."""
+    assert [(event.round, event.skipped) for event in rounds(folder)] == [(1, False), (2, False)]
+    assert Run.read(folder).end.status == "completed" and not Run.read(folder).missing
+    assert not events(folder, RunResumed)
+
+
+def test_a_superlink_that_dies_in_mid_run_is_started_anew_by_the_restart_policy_and_the_run_goes_on(running: Running):
+    before, count = started_at(running, "superlink"), running.inspect("superlink")["RestartCount"]
+    killed: list[int] = []
+
+    def kill_after_round_1(event: Event) -> None:
+        if isinstance(event, RoundEnded) and not killed:
+            command = ["docker", "exec", "-i", running.ids["superlink"], "python", "-", "flower-superlink"]
+            # The container ends with its program, and so may this look into it: its exit code says nothing.
+            killed.append(subprocess.run(command, input=_KILL, text=True, check=False).returncode)
+
+    folder = running.containers.run(kill_after_round_1, SHORT)
+    assert killed and running.inspect("superlink")["RestartCount"] == count + 1
+    assert started_at(running, "superlink") != before
+    assert_completed(folder)
+
+
+def test_a_superlink_killed_by_docker_stays_down_until_up_is_given_again_and_then_the_run_goes_on(running: Running):
+    """Docker takes `docker kill` for a person's wish, which no restart policy overrules."""
+    killed: list[str] = []
+
+    def kill_after_round_1(event: Event) -> None:
+        if isinstance(event, RoundEnded) and not killed:
+            killed.append(docker("kill", running.ids["superlink"]))
+            time.sleep(3)
+            assert not running.inspect("superlink")["State"]["Running"]
+            running.containers.up()
+
+    folder = running.containers.run(kill_after_round_1, SHORT)
+    assert killed and running.inspect("superlink")["State"]["Running"]
+    assert_completed(folder)

@@ -166,6 +166,37 @@ def test_the_figures_are_the_newest_runs(tmp_path):
     assert "run-1" not in text
 
 
+def test_the_figures_say_who_sits_out_who_came_and_went_and_how_often_the_run_was_resumed(tmp_path):
+    out = {"kind": "sits-out", "round": 3, "strikes": 3, "reason": "timeout"}
+    write(
+        tmp_path / "run-1",
+        RUN,
+        {**ROUND, "round": 1},
+        {**out, "silo": "bonn"},
+        {**out, "silo": "celle"},
+        {"kind": "resumed", "round": 4, "checkpoint": 3},
+        {"kind": "pardoned", "round": 4, "silo": "bonn"},
+        {**out, "round": 7, "silo": "bonn"},
+        {"kind": "pardoned", "round": 8, "silo": "bonn"},
+        {"kind": "joined", "round": 8, "silo": "dresden"},
+        {"kind": "removed", "round": 9, "silo": "aachen", "n": 3, "b": 0},
+        {"kind": "resumed", "round": 9, "checkpoint": 8},
+    )
+    text = figures(tmp_path)
+    for line in (
+        'fedlaw_sitting_out{run="run-1",silo="bonn"} 0.0',
+        'fedlaw_sitting_out{run="run-1",silo="celle"} 1.0',
+        'fedlaw_sat_out_total{run="run-1",silo="bonn"} 2.0',
+        'fedlaw_sat_out_total{run="run-1",silo="celle"} 1.0',
+        'fedlaw_pardoned_total{run="run-1",silo="bonn"} 2.0',
+        'fedlaw_joined_total{run="run-1",silo="dresden"} 1.0',
+        'fedlaw_removed_total{run="run-1",silo="aachen"} 1.0',
+        'fedlaw_resumed_total{run="run-1"} 2.0',
+    ):
+        assert line in text
+    assert 'fedlaw_sitting_out{run="run-1",silo="aachen"}' not in text
+
+
 def test_before_any_run_there_are_no_figures_and_without_a_folder_a_sentence(tmp_path):
     assert figures(tmp_path) == ""
     with pytest.raises(ValueError, match="there is no such folder"):

@@ -1,13 +1,10 @@
 """What a silo's own policy limits: before anything is trained, before anything is sent, and whatever a run says."""
 
 import json
-import logging
 import math
-import multiprocessing
 import socket
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.supercore.task_identity import TaskIdentity
+from forked_silo import silo
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -388,37 +386,6 @@ def test_a_fork_begins_with_generators_of_its_own():
 
 
 # -- in the silo's own process -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def silo(folder: Path, text: str):
-    """What `fedlaw silo` runs, under this policy and with the client of tests/private_client.py, in a fork of this."""
-    (folder / "policy.yaml").write_text(text)
-    (folder / "silo.yaml").write_text(
-        "name: bonn\nclient: private_client:app\npolicy: policy.yaml\n"
-        f"socket: {folder}/silo.sock\nstate: {folder}/state\n"
-    )
-
-    def serve() -> None:
-        logging.basicConfig(filename=folder / "log", level=logging.INFO, force=True)
-        SiloProcess(SiloConfig.read(folder / "silo.yaml")).run()
-
-    log = folder / "log"
-    log.touch()
-    before = log.read_text().count("answers at")
-    process = multiprocessing.get_context("fork").Process(target=serve)
-    process.start()
-    try:
-        deadline = time.monotonic() + 60
-        while not (listens := log.read_text().count("answers at") > before) and process.is_alive():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert listens, log.read_text()
-        yield
-    finally:
-        process.terminate()
-        process.join(10)
-        (folder / "silo.sock").unlink(missing_ok=True)
 
 
 def ask(folder: Path, kind: str = "train", run: int = 1, run_config=None, state=STATE, **config) -> Message:
