@@ -162,8 +162,8 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-def measure(n: int, d: int, runs: int) -> list[Found]:
-    """Every case at one size, interleaved."""
+def measure(n: int, d: int, runs: int) -> Iterator[list[Found]]:
+    """Every case at one size, interleaved; after each run, the medians so far."""
     f = n // 5
     rows = updates_of(n, d, f)
     weights = np.full(n, 1 / n, dtype=np.float32)
@@ -181,10 +181,10 @@ def measure(n: int, d: int, runs: int) -> list[Found]:
             took = seconds(call)
             so_far.append(2 * took / (before + seconds(unit)))
             print(f"n = {n}, {case.column} {case.row}: {so_far[-1]:.1f}", flush=True)
-    return [
-        Found(n, d, case.row, case.column, round(median(ratios[number]), 2), len(ratios[number]))
-        for number, case in enumerate(cases)
-    ]
+        yield [
+            Found(n, d, case.row, case.column, round(median(ratios[number]), 2), len(ratios[number]))
+            for number, case in enumerate(cases)
+        ]
 
 
 def machine() -> dict[str, str]:
@@ -209,9 +209,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=performance.FIGURES, help="the JSON file; its table goes beside it")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    done: dict[int, list[Found]] = {}
     with threadpool_limits(1):
-        found = [each for n in chosen.silos for each in measure(n, chosen.parameters, chosen.runs)]
-    performance.write(chosen.out, "arithmetic", {"machine": machine(), "rows": [asdict(each) for each in found]})
+        for n in chosen.silos:
+            for done[n] in measure(n, chosen.parameters, chosen.runs):
+                rows = [asdict(each) for found in done.values() for each in found]
+                performance.write(chosen.out, "arithmetic", {"machine": machine(), "rows": rows})
 
 
 if __name__ == "__main__":

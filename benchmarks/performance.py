@@ -35,7 +35,8 @@ def arithmetic(figures: dict[str, Any]) -> str:
         parts.append("\n".join(lines))
     once = sorted({f"{row['column']} {row['row']} (n = {row['n']})" for row in rows if row["runs"] == 1})
     if once:
-        parts.append(f"Run once only, because slow: {', '.join(once)}. The others are medians of 3 or 5.")
+        most = max(row["runs"] for row in rows)
+        parts.append(f"Run once only: {', '.join(once)}. The others are medians of 2 to {most} runs.")
     return "\n\n".join(parts)
 
 

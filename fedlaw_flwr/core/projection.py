@@ -103,9 +103,7 @@ def _project(x: NDArray[np.float64], t: float, already: int) -> NDArray[np.float
 
     def sets(tau: float) -> tuple[int, int]:
         """The places in ascending from which on entries are positive and at the cap for this tau."""
-        return int(np.searchsorted(ascending, tau, side="right")), int(
-            np.searchsorted(ascending, tau + t, side="left")
-        )
+        return int(np.searchsorted(ascending, tau, side="right")), int(np.searchsorted(ascending, tau + t, side="left"))
 
     low, high = 0, breakpoints.size - 1  # phi(breakpoints[low]) >= 1 > phi(breakpoints[high]) is kept true
     while high - low > 1:

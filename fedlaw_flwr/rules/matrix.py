@@ -58,7 +58,8 @@ def check_form(updates: Floats) -> None:
 def _check_row(i: int, row: Floats) -> None:
     # The extremes stand for the whole row (NaN passes through both), and cost no mask of d booleans.
     if not max(float(row.max()), -float(row.min())) <= _LARGEST:
-        bad = int(np.flatnonzero(~(np.abs(row) <= _LARGEST))[0])
+        # In float64: float32 would read 1e150 as infinity and find nothing above it.
+        bad = int(np.flatnonzero(~(np.abs(row.astype(np.float64)) <= _LARGEST))[0])
         raise ValueError(f"row {i} holds {row[bad]} at coordinate {bad}: every entry must be finite, at most 1e150")
 
 
