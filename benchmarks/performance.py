@@ -61,7 +61,7 @@ def with_tables(page: str, figures: dict[str, Any]) -> str:
 
 
 def write(path: Path, name: str, found: dict[str, Any]) -> None:
-    """Puts the figures of one table into the JSON file, and the table into the page of the same name if there is one."""
+    """Puts the figures of one table into the JSON file, and the table into the page beside it, if there is one."""
     figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     figures[name] = found
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
