@@ -29,7 +29,7 @@ def check_matrix(updates: Floats) -> None:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for i, row in enumerate(updates):
             # Where the sum of squares is this small no entry is larger, and NaN and infinities pass through it.
-            if not row @ row <= _LARGEST:
+            if not float(row @ row) <= _LARGEST:  # a float32 would be compared with a float32, infinity
                 _check_row(i, row)
 
 
