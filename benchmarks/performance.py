@@ -33,10 +33,7 @@ def arithmetic(figures: dict[str, Any]) -> str:
             shown = [_cell(cells.get((name, column)), least) for column in columns]
             lines.append(f"| {name} | " + " | ".join(shown) + " |")
         parts.append("\n".join(lines))
-    once = sorted({f"{row['column']} {row['row']} (n = {row['n']})" for row in rows if row["runs"] == 1})
-    if once:
-        most = max(row["runs"] for row in rows)
-        parts.append(f"Run once only: {', '.join(once)}. The others are medians of 2 to {most} runs.")
+        parts.append(_runs(here))
     return "\n\n".join(parts)
 
 
@@ -72,6 +69,15 @@ def write(path: Path, name: str, found: dict[str, Any]) -> None:
 
 def _made_on(figures: dict[str, Any]) -> str:
     return f"{figures['machine']['processor']}; {figures['machine']['versions']}."
+
+
+def _runs(rows: list[dict[str, Any]]) -> str:
+    once = [f"{row['column']} {row['row']}" for row in rows if row["runs"] == 1]
+    if len(once) == len(rows):
+        return "Each of these is a single run."
+    several = [row["runs"] for row in rows if row["runs"] > 1]
+    medians = f"Medians of {min(several)} to {max(several)} runs"
+    return medians + (f"; run once only, because slow: {', '.join(once)}." if once else ".")
 
 
 def _cell(row: dict[str, Any] | None, least: float) -> str:

@@ -19,4 +19,4 @@ def test_the_least_of_a_line_is_bold_and_what_ran_once_is_said():
         {"machine": machine, "rows": [row, {**row, "column": "Flower", "matvecs": 60.0, "runs": 1}]}
     )
     assert "| krum | **4.0** | 60.0 |" in table
-    assert "Run once only: Flower krum (n = 5)" in table
+    assert "run once only, because slow: Flower krum." in table
