@@ -76,7 +76,8 @@ def _runs(rows: list[dict[str, Any]]) -> str:
     if len(once) == len(rows):
         return "Each of these is a single run."
     several = [row["runs"] for row in rows if row["runs"] > 1]
-    medians = f"Medians of {min(several)} to {max(several)} runs"
+    counts = " to ".join(str(count) for count in sorted({min(several), max(several)}))
+    medians = f"Medians of {counts} runs"
     return medians + (f"; run once only, because slow: {', '.join(once)}." if once else ".")
 
 
