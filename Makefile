@@ -8,7 +8,7 @@ FLOWER ?= flwr<1.42
 WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-hard federation test test-slow lint docs bench clean docker/compose.yml
+.PHONY: demo demo-hard federation test test-slow lint docs bench bench-all clean docker/compose.yml
 
 # A finished federated run by `flwr run`: FedLAW, then FedAvg, on the same silos, a fifth of them hostile.
 demo: $(INSTALLED)
@@ -50,8 +50,13 @@ lint: $(INSTALLED) docs
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# The tables of docs/performance.md, in minutes.
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+# Those and the long ones, which print their figures: checkpoints, the ledger, engines, a deployed federation.
+bench-all: $(INSTALLED)
+	$(BIN)/python -m benchmarks all
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'

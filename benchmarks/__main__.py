@@ -1,6 +1,23 @@
-"""`make bench`: the quick measurements. The long ones are `benchmarks.loss_at` and `benchmarks.matrix`."""
+"""`make bench`: the core tables of docs/performance.md, and the server's memory. `make bench-all`: the others too.
 
-from benchmarks import memory, projection
+The long ones need hours or data of their own, and write tables of their own pages: see `python -m benchmarks.NAME -h`.
+"""
 
-projection.main()
-memory.main()
+import runpy
+import sys
+
+# Minutes each. What measures a single rule, attack or setting for docs/research is run by hand.
+CORE = ("projection", "memory", "arithmetic")
+REST = ("review_memory", "checkpoint", "ledger", "loss_at", "engines", "deployed")
+
+
+def main(which: list[str]) -> None:
+    """Runs them one after another, each as if it were named after `python -m`."""
+    for name in CORE + (REST if which == ["all"] else ()):
+        print(f"# {name}", flush=True)
+        sys.argv = [f"benchmarks.{name}"]
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

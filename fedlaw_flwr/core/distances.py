@@ -13,9 +13,9 @@ _CANCELLED = 1e-6
 def squared_distances(updates: Floats) -> Vector:
     """D_ij = ||x_i - x_j||^2, from Gram matrices accumulated in float64.
 
-    The Gram matrix is taken about one of the rows. So an offset common to all cancels before it is squared, identical
-    rows are exactly 0 apart, and small whole numbers give exact distances. Rows that lie close together but far from
-    that row (honest silos, seen from an attacker at 1e10) are taken again among themselves.
+    Rows that lie close together but far from 0 (an offset common to all, honest silos beside an attacker at 1e10) are
+    taken again among themselves, about one of them. So an offset cancels before it is squared, identical rows are
+    exactly 0 apart, and small whole numbers give exact distances.
 
     Memory: n^2 numbers a few times over and one block of columns; no float64 copy of the matrix. Time: n^2 d once; an
     attacker's extreme scale adds a pass for each factor of 1000 between it and the honest silos.
@@ -30,19 +30,22 @@ def squared_distances(updates: Floats) -> Vector:
     n, d = updates.shape
     squared = np.zeros((n, n))
     pending = [np.arange(n)]
+    about_zero = True
     while pending:
         rows = pending.pop()
         gram = np.zeros((rows.size, rows.size))
         for block in columns(rows.size, d):
-            x = updates[rows, block].astype(np.float64)
-            x -= x[0].copy()
+            x = (updates[:, block] if about_zero else updates[rows, block]).astype(np.float64)
+            if not about_zero:
+                x -= x[0].copy()
             gram += x @ x.T
         norms = gram.diagonal()
         scale = norms[:, None] + norms
         found = np.maximum(scale - 2 * gram, 0.0)
         np.fill_diagonal(found, 0.0)
         squared[np.ix_(rows, rows)] = found
-        # The row at the centre is in no such group (its distances are the norms), so groups shrink and this ends.
+        # A row at the centre is in no such group (its distances are the norms), so groups shrink and this ends.
+        about_zero = False
         pending += [rows[group] for group in connected(found < _CANCELLED * scale)]
     return squared
 

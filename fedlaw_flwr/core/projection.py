@@ -40,8 +40,11 @@ def project(h: ArrayLike, s: int, t: float) -> NDArray[np.float64]:
 
     The projection has three steps (FedLAW, Theorem 1). It keeps the s largest entries, takes their support, and
     projects those entries on the capped simplex {sum w = 1, 0 <= w_i <= t} (Wang and Lu 2015):
-    w_i = min(t, max(0, h_i - tau)). Here tau is found by a merge over sorted breakpoints, O(n log n) in all. Of equal
-    entries the first keeps its place.
+    w_i = min(t, max(0, h_i - tau)). Of equal entries the first keeps its place.
+
+    With m = ceil(1/t), tau lies less than t below the m-th largest entry: m - 1 entries at the cap are too few, and m
+    are enough. So entries t or more above that one are at the cap, those t or more below it are 0, and only the ones
+    between are sorted: O(n) and a sort of those.
 
     Args:
         h: The scores, (n,), any finite numbers.
@@ -62,46 +65,60 @@ def project(h: ArrayLike, s: int, t: float) -> NDArray[np.float64]:
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"h[{bad}] = {scores[bad]}: every score must be finite")
     s = min(int(s), scores.size)
-    order = np.argsort(-scores, kind="stable")[:s]
+    t = max(t, 1.0 / s)
+    m = min(s, math.ceil(1.0 / t - _ROUNDING))
+    with np.errstate(over="ignore"):
+        # Shifting all scores alike changes nothing: with the m-th largest at 0, scores of 1e30 before or after it
+        # cannot swallow the weights.
+        x = scores - np.partition(scores, scores.size - m)[scores.size - m]
     weights = np.zeros_like(scores)
-    weights[order] = _project_descending(scores[order], max(t, 1.0 / s))
+    at_cap = x >= t
+    weights[at_cap] = t
+    already = int(np.count_nonzero(at_cap))
+    between = np.flatnonzero((x > -t) & ~at_cap)
+    between = between[_largest(x[between], s - already)]
+    weights[between] = _project(x[between], t, already)
     return weights
 
 
-def _project_descending(scores: NDArray[np.float64], t: float) -> NDArray[np.float64]:
-    """Projection of descending scores (s,) on {sum w = 1, 0 <= w_i <= t}, s * t >= 1.
+def _largest(x: NDArray[np.float64], k: int) -> NDArray[np.intp] | slice:
+    """Which are the k largest of x; of equal ones the first."""
+    if k >= x.size:
+        return slice(None)
+    least = np.partition(x, x.size - k)[x.size - k]
+    above, equal = np.flatnonzero(x > least), np.flatnonzero(x == least)
+    return np.sort(np.concatenate((above, equal[: k - above.size])))
 
-    The solution has a entries at the cap, then free ones, then zeros from entry k on: (a, k) is the pair whose
-    tau = (sum of free scores + a t - 1) / (k - a) puts every entry where the pair says it is.
+
+def _project(x: NDArray[np.float64], t: float, already: int) -> NDArray[np.float64]:
+    """min(t, max(0, x_i - tau)) with the tau, -t <= tau < 0, at which these and `already` entries at the cap sum to 1.
+
+    Of x, a entries are at the cap, then come free ones, then zeros from the k-th largest on: (a, k) is the pair whose
+    tau = (sum of free scores + (already + a) t - 1) / (k - a) puts every entry where the pair says it is.
     """
-    s = scores.size
-    # At least ceil(1/t) entries must be positive, so tau lies just below the last of them. Shifting all scores
-    # alike changes nothing: with that entry at 0, scores of 1e30 before or after it cannot swallow the weights.
-    x = scores - scores[min(s, math.ceil(1.0 / t - _ROUNDING)) - 1]
-    # phi(tau) = sum min(t, max(0, x_i - tau)) falls from s*t to 0 as tau rises over its breakpoints, x_i - t and
-    # x_i: halving over them finds the two between which phi crosses 1, and there the sets no longer change.
-    breakpoints = np.union1d(x - t, x)
-    ascending = x[::-1]
+    ascending = np.sort(x)
+    # phi(tau) = sum min(t, max(0, x_i - tau)) falls as tau rises over its breakpoints, x_i - t and x_i: halving over
+    # them finds the two between which it crosses 1 - already t, and there the sets no longer change.
+    breakpoints = np.sort(np.concatenate((ascending - t, ascending)))
 
     def sets(tau: float) -> tuple[int, int]:
-        """How many entries are at the cap for this tau, and how many are positive."""
-        capped = s - int(np.searchsorted(ascending, tau + t, side="left"))
-        return capped, s - int(np.searchsorted(ascending, tau, side="right"))
+        """The places in ascending from which on entries are positive and at the cap for this tau."""
+        return int(np.searchsorted(ascending, tau, side="right")), int(np.searchsorted(ascending, tau + t, side="left"))
 
     low, high = 0, breakpoints.size - 1  # phi(breakpoints[low]) >= 1 > phi(breakpoints[high]) is kept true
     while high - low > 1:
         middle = (low + high) // 2
-        capped, positive = sets(breakpoints[middle])
+        positive, capped = sets(breakpoints[middle])
         # Summing differences, not differencing prefix sums: far larger scores in front cannot swallow the rest.
-        mass = capped * t + float((x[capped:positive] - breakpoints[middle]).sum())
+        mass = (already + x.size - capped) * t + float((ascending[positive:capped] - breakpoints[middle]).sum())
         low, high = (middle, high) if mass >= 1 else (low, middle)
-    capped, positive = sets(0.5 * (breakpoints[low] + breakpoints[high]))
-    weights = np.zeros(s)
-    weights[:capped] = t
-    if positive > capped:
-        free = x[capped:positive]
+    tau = 0.5 * (breakpoints[low] + breakpoints[high])
+    positive, capped = sets(tau)
+    weights = np.where(x >= tau + t, t, 0.0)
+    if capped > positive:
+        free = (x > tau) & (x < tau + t)
         # Subtracting the mean first keeps the free weights exact even where the scores are large and close.
-        centre = free.mean()
-        share = (1.0 - capped * t) / (positive - capped)
-        weights[capped:positive] = np.clip((free - centre) + share, 0.0, t)
+        centre = ascending[positive:capped].mean()
+        share = (1.0 - (already + x.size - capped) * t) / (capped - positive)
+        weights[free] = np.clip((x[free] - centre) + share, 0.0, t)
     return weights

@@ -12,7 +12,7 @@ from fedlaw_flwr.core.seeding import generator
 from fedlaw_flwr.core.state import State
 from fedlaw_flwr.rules.bucketing import bucket_mixing
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rows, Rule, RuleSettings
-from fedlaw_flwr.rules.matrix import Mask, check_matrix, mix
+from fedlaw_flwr.rules.matrix import Mask, check_form, check_matrix, mix
 from fedlaw_flwr.rules.nnm import neighbour_mixing
 from fedlaw_flwr.rules.registry import RULES
 
@@ -60,11 +60,13 @@ class Aggregator:
         Raises:
             ValueError: Where `check` does, judged by the rows present; the centre is then unchanged.
         """
-        check_matrix(updates)
+        check_form(updates)
         n = updates.shape[0]
         check(self.name, n, self.settings)
         settings = _in_units_of_updates(self.settings, self.scale)
         rows, mixing = updates, None
+        if settings.bucket_size > 1 or settings.nnm:
+            check_matrix(updates)  # rows that are mixed could not be named
         if settings.bucket_size > 1:
             mixing = bucket_mixing(n, settings.bucket_size, generator(settings.seed, "rule", round_number))
             rows = mix(mixing, updates)

@@ -88,11 +88,15 @@ def _iterated_krum(squared: Vector, f: int, theta: int, inner: int | None) -> ND
 def _near_the_median(updates: Floats, selected: NDArray[np.intp], beta: int) -> Floats:
     """Per coordinate, the mean of the beta selected values nearest their (lower) median."""
     result = np.empty(updates.shape[1], dtype=updates.dtype)
-    for block, values in sorted_columns(updates, selected):
-        ascending = values.astype(np.float64)
-        median = ascending[:, (selected.size - 1) // 2, None]
-        nearest = np.argsort(np.abs(ascending - median), axis=1, kind="stable")[:, :beta]
-        result[block] = np.take_along_axis(ascending, nearest, axis=1).mean(axis=1)
+    spare = selected.size - beta
+    for block, ascending in sorted_columns(updates, selected):
+        median = ascending[:, (selected.size - 1) // 2, None].astype(np.float64)
+        # Of ascending values the nearest ones lie side by side. The window of beta starts at the lowest value and moves
+        # up for as long as the value it leaves is farther from the median than the one it gains.
+        left, gained = median - ascending[:, :spare], ascending[:, beta:] - median
+        start = np.count_nonzero(left > gained, axis=1)
+        window = start[:, None] + np.arange(beta)
+        result[block] = np.take_along_axis(ascending, window, axis=1).mean(axis=1, dtype=np.float64)
     return result
 
 

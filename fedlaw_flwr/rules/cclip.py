@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, weighted_sum
-from fedlaw_flwr.core.distances import squared_distances_to
+from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_matrix
+from fedlaw_flwr.rules.matrix import check_float64
+from fedlaw_flwr.rules.passes import distances_to, weighted_rows
 
 
 def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> Floats:
@@ -30,7 +30,7 @@ def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> F
     Raises:
         ValueError: For tau <= 0, iterations < 1 or a centre that does not fit.
     """
-    check_matrix(updates)
+    check_float64(updates)
     n, d = updates.shape
     if not (np.isfinite(tau) and tau > 0 and iterations >= 1):
         raise ValueError(f"tau={tau}, iterations={iterations}: tau must be finite and above 0, iterations at least 1")
@@ -38,9 +38,9 @@ def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> F
     if v.shape != (d,) or not np.isfinite(v).all():
         raise ValueError(f"center has shape {v.shape}: a finite vector of shape ({d},) is expected")
     for _ in range(iterations):
-        distance = np.sqrt(squared_distances_to(v, updates))
+        distance = np.sqrt(distances_to(v, updates))
         share = tau / np.maximum(distance, tau) / n
-        v = (1.0 - share.sum()) * v + weighted_sum(share, updates)
+        v = (1.0 - share.sum()) * v + weighted_rows(share, updates)
     return v.astype(updates.dtype)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
+from fedlaw_flwr.rules.matrix import check_float64, sorted_columns
 
 
 def coordinate_median(updates: Floats) -> Floats:
@@ -22,11 +22,12 @@ def coordinate_median(updates: Floats) -> Floats:
     Raises:
         ValueError: For an empty or non-finite matrix.
     """
-    check_matrix(updates)
+    check_float64(updates)
     n, d = updates.shape
     result = np.empty(d, dtype=updates.dtype)
     for block, values in sorted_columns(updates):
-        result[block] = values[:, (n - 1) // 2 : n // 2 + 1].mean(axis=1, dtype=np.float64)
+        middle = values[:, n // 2].astype(np.float64)
+        result[block] = middle if n % 2 else 0.5 * (middle + values[:, n // 2 - 1])
     return result
 
 

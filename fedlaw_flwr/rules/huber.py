@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, weighted_sum
-from fedlaw_flwr.core.distances import squared_distances_to
+from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.cw_median import coordinate_median
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_matrix
+from fedlaw_flwr.rules.passes import distances_to, mean_and_distances
 
 # A step below this share of the threshold moves the result less than float32 and the data's noise do.
 _SETTLED = 1e-6
@@ -16,7 +15,8 @@ def huber(updates: Floats, threshold: float, iterations: int = 100) -> Floats:
     """argmin_z sum_i phi(||z - x_i||), phi(u) = u^2/2 up to T = threshold and T u - T^2/2 beyond.
 
     Solved by the Weiszfeld-like steps z <- sum_i b_i x_i / sum_i b_i, b_i = min(1, T / ||z - x_i||), from the
-    coordinate-wise median until a step is shorter than 1e-6 T, at most iterations times; start and stop are ours. The
+    coordinate-wise median until a step is shorter than 1e-6 T, or than updates' dtype can tell
+    (2**-23 of the mean distance in float32), at most iterations times; start and stop are ours. The
     loss is convex, so the start decides only how many steps it takes. All silos share one T and count alike, the
     paper's case of equal sizes.
 
@@ -38,18 +38,20 @@ def huber(updates: Floats, threshold: float, iterations: int = 100) -> Floats:
 
 
 def _minimise(updates: Floats, threshold: float, iterations: int) -> Aggregate:
-    check_matrix(updates)
     if not (np.isfinite(threshold) and threshold > 0 and iterations >= 1):
         raise ValueError(
             f"threshold={threshold}, iterations={iterations}: the threshold must be finite and above 0, "
             "iterations at least 1"
         )
     z = coordinate_median(updates).astype(np.float64)
+    distance = np.sqrt(distances_to(z, updates))
     for _ in range(iterations):
-        weights = threshold / np.maximum(threshold, np.sqrt(squared_distances_to(z, updates)))
+        weights = threshold / np.maximum(threshold, distance)
         weights /= weights.sum()
-        before, z = z, weighted_sum(weights, updates)
-        if np.linalg.norm(z - before) <= _SETTLED * threshold:
+        before, (z, squared) = z, mean_and_distances(weights, updates)
+        distance = np.sqrt(squared)
+        rounding = np.finfo(updates.dtype).eps * float(weights @ distance)
+        if np.linalg.norm(z - before) <= max(_SETTLED * threshold, rounding):
             break
     return Aggregate(z.astype(updates.dtype), weights)
 

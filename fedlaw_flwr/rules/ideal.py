@@ -20,11 +20,11 @@ def ideal(updates: Floats, honest: Mask) -> Floats:
     Raises:
         ValueError: If the mask does not fit or names no one.
     """
-    check_matrix(updates)
     return _mean_of_honest(updates, honest).update
 
 
 def _mean_of_honest(updates: Floats, honest: Mask | None) -> Aggregate:
+    check_matrix(updates)
     if honest is None:
         raise ValueError("ideal needs to know who is honest, so it runs in simulation only")
     mask = np.array(honest, dtype=bool)

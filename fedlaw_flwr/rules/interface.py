@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, weighted_sum
+from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.rules.matrix import Mask
+from fedlaw_flwr.rules.passes import weighted_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,13 @@ class Aggregate:
     @classmethod
     def weighted(cls, updates: Floats, weights: Vector) -> "Aggregate":
         """sum_i w_i x_i."""
-        return cls(weighted_sum(weights, updates).astype(updates.dtype), weights)
+        return cls(weighted_rows(weights, updates).astype(updates.dtype), weights)
 
     @classmethod
     def mean_of(cls, updates: Floats, kept: Mask) -> "Aggregate":
         """The plain mean of the kept rows."""
         weights = kept / np.count_nonzero(kept)
-        return cls(weighted_sum(weights, updates).astype(updates.dtype), weights, kept)
+        return cls(weighted_rows(weights, updates).astype(updates.dtype), weights, kept)
 
 
 @dataclass(kw_only=True)

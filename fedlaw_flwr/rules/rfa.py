@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, weighted_sum
-from fedlaw_flwr.core.distances import squared_distances_to
+from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_matrix
+from fedlaw_flwr.rules.matrix import check_float64
+from fedlaw_flwr.rules.passes import mean_and_distances
 
 
 def rfa(updates: Floats, nu: float = 1e-6, iterations: int = 3) -> Floats:
@@ -33,14 +33,14 @@ def rfa(updates: Floats, nu: float = 1e-6, iterations: int = 3) -> Floats:
 
 
 def _weiszfeld(updates: Floats, nu: float, iterations: int) -> Aggregate:
-    check_matrix(updates)
+    check_float64(updates)
     if not (np.isfinite(nu) and nu > 0 and iterations >= 1):
         raise ValueError(f"nu={nu}, iterations={iterations}: nu must be finite and above 0, iterations at least 1")
     n = updates.shape[0]
     weights = np.full(n, 1.0 / n)
     for _ in range(iterations):
-        z = weighted_sum(weights, updates)
-        weights = 1.0 / np.maximum(nu, np.sqrt(squared_distances_to(z, updates)))
+        _, squared = mean_and_distances(weights, updates)
+        weights = 1.0 / np.maximum(nu, np.sqrt(squared))
         weights /= weights.sum()
     return Aggregate.weighted(updates, weights)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_matrix, sorted_columns
+from fedlaw_flwr.rules.matrix import check_float64, sorted_columns
 
 
 def trimmed_mean(updates: Floats, f: int) -> Floats:
@@ -23,13 +23,20 @@ def trimmed_mean(updates: Floats, f: int) -> Floats:
     Raises:
         ValueError: Unless n > 2f.
     """
-    check_matrix(updates)
+    check_float64(updates)
     n, d = updates.shape
     if not 0 <= 2 * f < n:
         raise ValueError(f"n={n}, f={f}: f trimmed a side leave n - 2f = {n - 2 * f}; f must be 0 to {(n - 1) // 2}")
     result = np.empty(d, dtype=updates.dtype)
+    ones = np.ones(n - 2 * f, dtype=updates.dtype)
     for block, values in sorted_columns(updates):
-        result[block] = values[:, f : n - f].mean(axis=1, dtype=np.float64)
+        kept = values[:, f : n - f]
+        with np.errstate(over="ignore"):
+            # In updates' dtype: a product with ones takes a third of the time of a sum in float64.
+            total = (kept @ ones).astype(np.float64)
+        if not np.isfinite(total).all():
+            total = kept.sum(axis=1, dtype=np.float64)
+        result[block] = total / ones.size
     return result
 
 

@@ -141,6 +141,23 @@ def test_adding_one_number_to_all_scores_changes_nothing(problem, shift):
     np.testing.assert_allclose(project(h + shift, s, t), project(h, s, t), atol=1e-11)
 
 
+@pytest.mark.parametrize("n", [30, 500, 3000])
+@pytest.mark.parametrize("cap", [1.0, 1.01, 1.3, 20.0, 1e9])
+@pytest.mark.parametrize("spread", [1e-5, 1e-2, 1.0])
+def test_many_scores_agree_with_halving_over_tau(n, cap, spread):
+    rng = np.random.default_rng([n, int(cap)])
+    h, s = np.round(rng.normal(size=n) * spread, 6), n - n // 5  # rounded, so that some tie
+    t = min(cap / s, 1.5)
+    support = np.sort(np.argsort(-h, kind="stable")[:s])
+    low, high = h.min() - t, h.max()
+    for _ in range(200):
+        tau = 0.5 * (low + high)
+        low, high = (tau, high) if np.clip(h[support] - tau, 0, t).sum() >= 1 else (low, tau)
+    expected = np.zeros(n)
+    expected[support] = np.clip(h[support] - low, 0, t)
+    np.testing.assert_allclose(project(h, s, t), expected, atol=1e-11)
+
+
 def test_with_s_equal_to_the_honest_and_t_its_inverse_the_best_share_alike():
     n, b = 10, 3
     h = np.random.default_rng(0).normal(size=n)

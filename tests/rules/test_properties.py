@@ -139,9 +139,10 @@ def test_neither_changes_nor_aliases_its_input(name, dtype, mixing):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("bad", "said"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
-def test_a_row_that_is_not_finite_is_refused_by_name(name, bad, said):
-    updates = np.ones((12, 4))
+def test_a_row_that_is_not_finite_is_refused_by_name(name, dtype, bad, said):
+    updates = np.ones((12, 4), dtype)
     updates[7, 2] = bad
     with pytest.raises(ValueError, match=f"row 7 holds {said} at coordinate 2"):
         Aggregator(name, RuleSettings(f=1))(updates, 1, np.ones(12, dtype=bool))

@@ -1,0 +1,98 @@
+"""The tables of docs/performance.md from docs/performance.json: `python -m benchmarks.performance` puts them in.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; nothing else on the page is changed.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ROOT / "docs" / "performance.json"
+_TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def arithmetic(figures: dict[str, Any]) -> str:
+    """A table for each size: a line a rule, a column a library, the fewest matvecs of a rule in bold."""
+    rows = figures["rows"]
+    parts = [_made_on(figures)]
+    for n, d in dict.fromkeys((row["n"], row["d"]) for row in rows):
+        here = [row for row in rows if (row["n"], row["d"]) == (n, d)]
+        cells = {(row["row"], row["column"]): row for row in here}
+        columns = list(dict.fromkeys(row["column"] for row in here))
+        lines = [
+            f"**n = {n}, d = {d:,}**, in matvecs:",
+            "",
+            "| | " + " | ".join(columns) + " |",
+            "|---|" + "---:|" * len(columns),
+        ]
+        for name in dict.fromkeys(row["row"] for row in here):
+            least = min(cells[name, column]["matvecs"] for column in columns if (name, column) in cells)
+            shown = [_cell(cells.get((name, column)), least) for column in columns]
+            lines.append(f"| {name} | " + " | ".join(shown) + " |")
+        parts.append("\n".join(lines))
+        parts.append(_runs(here))
+    return "\n\n".join(parts)
+
+
+def projection(figures: dict[str, Any]) -> str:
+    """A line a size."""
+    lines = ["| n | seconds | times `np.sort` |", "|---:|---:|---:|"]
+    lines += [f"| {row['n']:,} | {row['seconds']:.5f} | {row['sorts']:.1f} |" for row in figures["rows"]]
+    return _made_on(figures) + "\n\n" + "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"arithmetic": arithmetic, "projection": projection}
+
+
+def with_tables(page: str, figures: dict[str, Any]) -> str:
+    """The page with every table that there are figures for."""
+
+    def filled(found: re.Match[str]) -> str:
+        name = found[2]
+        return found[1] + f"\n{TABLES[name](figures[name])}\n\n" + found[3] if name in figures else found[0]
+
+    return _TABLE.sub(filled, page)
+
+
+def write(path: Path, name: str, found: dict[str, Any]) -> None:
+    """Puts the figures of one table into the JSON file, and the table into the page beside it, if there is one."""
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures[name] = found
+    path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    page = path.with_suffix(".md")
+    if page.exists():
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), figures), encoding="utf-8")
+
+
+def _made_on(figures: dict[str, Any]) -> str:
+    return f"{figures['machine']['processor']}; {figures['machine']['versions']}."
+
+
+def _runs(rows: list[dict[str, Any]]) -> str:
+    once = [f"{row['column']} {row['row']}" for row in rows if row["runs"] == 1]
+    if len(once) == len(rows):
+        return "Each of these is a single run."
+    several = [row["runs"] for row in rows if row["runs"] > 1]
+    counts = " to ".join(str(count) for count in sorted({min(several), max(several)}))
+    medians = f"Medians of {counts} runs"
+    return medians + (f"; run once only, because slow: {', '.join(once)}." if once else ".")
+
+
+def _cell(row: dict[str, Any] | None, least: float) -> str:
+    if row is None:
+        return ""
+    return f"**{row['matvecs']:.1f}**" if row["matvecs"] == least else f"{row['matvecs']:.1f}"
+
+
+def main() -> None:
+    """Writes the page anew from the figures there are."""
+    page = FIGURES.with_suffix(".md")
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), figures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
