@@ -50,8 +50,8 @@ def _minimise(updates: Floats, threshold: float, iterations: int) -> Aggregate:
         weights /= weights.sum()
         before, (z, squared) = z, mean_and_distances(weights, updates)
         distance = np.sqrt(squared)
-        rounding = np.finfo(updates.dtype).eps * float(weights @ distance)
-        if np.linalg.norm(z - before) <= max(_SETTLED * threshold, rounding):
+        rounding = float(np.finfo(updates.dtype).eps) * float(weights @ distance)
+        if float(np.linalg.norm(z - before)) <= max(_SETTLED * threshold, rounding):
             break
     return Aggregate(z.astype(updates.dtype), weights)
 
