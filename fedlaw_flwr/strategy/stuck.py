@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from fedlaw_flwr.protocol.exchange import OF_THE_CLIENT, Outcome
+from fedlaw_flwr.protocol.gate import BALANCED_LOSS
 from fedlaw_flwr.protocol.legacy import ARRAYS, CONFIG
 from fedlaw_flwr.protocol.loss_key import likeliest
 from fedlaw_flwr.protocol.roster import Silo
@@ -27,7 +28,7 @@ _MENDS: tuple[tuple[str, str], ...] = (
     (r"the loss .* is below the floor", "losses may be negative with loss_floor='none'"),
     (r"array '.*' has dtype", "initial_arrays must have the data types that the clients reply"),
     (
-        "it sends no review|review: ",
+        f"it sends no review|review: |no number under the loss key {BALANCED_LOSS!r}",
         "ClientApp(mods=[review_mod(...)]) of fedlaw_flwr.apps.review_mod makes PyTorch clients review; "
         "FedLAW(variant='fedlaw') needs no reviews",
     ),
@@ -57,7 +58,7 @@ def shared_reason(outcome: Outcome, byzantine: int, unreviewed: Mapping[Silo, st
 
 def mend(reason: str, loss_key: str | None) -> str:
     """What to do about a reason for which replies are rejected, after a semicolon; empty where nothing is known."""
-    if loss_key is not None and reason.startswith("no number under the loss key"):
+    if loss_key is not None and reason.startswith(f"no number under the loss key {loss_key!r}"):
         names = re.findall(r"'([^']*)'", reason.partition("(metrics: ")[2])
         sent = likeliest(names, loss_key)
         if sent is None:

@@ -147,13 +147,15 @@ def test_clients_that_reply_another_data_type_end_the_run_and_learn_what_the_ini
         start(FedLAW(max_byzantine=2, lr=0.1), [double(i) for i in range(8)])
 
 
-def reviewing(i, **metrics):
-    """A silo that sends a review if it is asked for one."""
+def reviewing(i, balanced=True):
+    """A silo that sends a review if it is asked for one, with or without the loss that it is the gradient of."""
 
     def answer(received):
-        content = silo(i, **metrics)(received)
+        content = silo(i, loss=distance)(received)
         if received.reply == "review":
             content["review"] = record_of({"w": 2 * (received.arrays["w"] - TARGET), "b": received.arrays["b"]})
+            if balanced:
+                content["metrics"]["balanced-loss"] = distance(received)
         return content
 
     return answer
@@ -169,8 +171,15 @@ def test_peer_review_of_clients_that_send_no_reviews_ends_in_round_1_and_says_ho
     )
 
 
+@pytest.mark.parametrize("key", [None, "loss"])
+def test_reviews_without_their_loss_end_the_run_and_say_what_sends_both(key):
+    scripts = [reviewing(i, balanced=False) for i in range(8)]
+    with pytest.raises(RunFailed, match=r"under the loss key 'balanced-loss' .*review_mod\(\.\.\.\)"):
+        start(FedLAW(max_byzantine=2, lr=0.1, variant="review", loss_key=key), scripts)
+
+
 def test_b_silos_without_a_review_do_not_end_the_run():
-    scripts = [*[reviewing(i, loss=distance) for i in range(6)], *eight(loss=distance)[6:]]
+    scripts = [*[reviewing(i) for i in range(6)], *eight(loss=distance)[6:]]
     _, rounds = start(FedLAW(max_byzantine=2, lr=0.1, variant="review"), scripts)
     assert not any(event.skipped for event in rounds)
 
