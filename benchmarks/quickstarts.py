@@ -39,6 +39,7 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 
 from fedlaw_flwr import FedLAW
+from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.strategy.account import RunResult
 from fedlaw_flwr.studies.table import Row, opened
@@ -96,7 +97,7 @@ def with_strategy(source: str, line: str) -> str:
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and _name(node) == "FedAvg"]
     imported = "from flwr.serverapp.strategy import FedAvg\n"
     if len(calls) != 1 or source.count(imported) != 1:
-        raise ValueError(f"one import and one call of FedAvg are expected; there are {len(calls)} calls")
+        raise InputError(f"one import and one call of FedAvg are expected; there are {len(calls)} calls")
     call = ast.get_source_segment(source, calls[0])
     assert call is not None
     if "FedLAW" in line:
@@ -135,7 +136,7 @@ def data(name: str, seed: int) -> dict[str, Any]:
         found, columns = load_breast_cancer(), tuple(f"column {number}" for number in range(14))
         last = ("income", np.array(["<=50K", ">50K"])[found.target].tolist())
     else:
-        raise ValueError(f"no data stand in for {name!r}")
+        raise InputError(f"no data stand in for {name!r}")
     order = np.random.default_rng(seed).permutation(len(found.target))
     table = {column: found.data[order, number].tolist() for number, column in enumerate(columns)}
     return {"train": table | {last[0]: [last[1][row] for row in order]}}
