@@ -130,6 +130,7 @@ def data(name: str, seed: int) -> dict[str, Any]:
             "test": {column: images[:test], "label": labels[:test]},
         }
     if name == "hitorilabs/iris":
+        columns: tuple[str, ...]
         found, columns = load_iris(), ("sepal_length", "sepal_width", "petal_length", "petal_width")
         last: tuple[str, Sequence[Any]] = ("species", found.target.tolist())
     elif name == "scikit-learn/adult-census-income":  # 14 columns of a table and two classes, as texts
@@ -203,7 +204,7 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
     stand_in(seed)
     example = EXAMPLES[name]
     with _copied(folder / name, example, method) as config:
-        module = importlib.import_module(f"{example.package}.client_app")
+        module: Any = importlib.import_module(f"{example.package}.client_app")
         module.load_data = cache(module.load_data)  # loading takes longer than training, and some split anew each time
         client = module.app
         server = importlib.import_module(f"{example.package}.server_app").app
