@@ -199,7 +199,7 @@ class Roster:
                 return silos
             if now - started > timeout and len(silos) < at_least:
                 raise TimeoutError(
-                    f"{len(silos)} silos are online after {timeout:.0f} s and {at_least} are needed; "
+                    f"{len(silos)} silos are online after {timeout:.0f} s and {at_least} are needed "
                     "(num-silos, or 2b+2 for max-byzantine=b, or the quorum); start the missing ones"
                 )
             time.sleep(0.2)

@@ -308,7 +308,10 @@ class MatrixStrategy(ServerOptions, Strategy):
     def _check_moved(self, exchanges: RoundExchanges) -> None:
         """Notes why no round has moved the model so far, where that is for one reason; in round 1, raises RunFailed."""
         progress = self._progress
-        if progress.moved or (shared := shared_reason(exchanges.outcomes[0], self._most)) is None:
+        if progress.moved:
+            return
+        shared = shared_reason(exchanges.outcomes[0], self._most, exchanges.unreviewed)
+        if shared is None:
             return
         reason, count, asked = shared
         mended = f"{reason}{mend(reason, self.loss_key)}"
@@ -474,7 +477,10 @@ class MatrixStrategy(ServerOptions, Strategy):
         stated = config.get("lr")
         if self.lr is None and stated is None:
             if self._needs_lr:
-                raise InputError("lr is needed: the strategy turns the silos' displacement into gradients with it")
+                raise InputError(
+                    "lr is needed, the step of the clients' local training: give it to the strategy (lr=0.1) or to the "
+                    "clients in train_config; FedLAW alone does without"
+                )
             self._step = None
             return config
         if self.lr is not None and stated is not None and float(stated) != float(self.lr):  # type: ignore[arg-type]

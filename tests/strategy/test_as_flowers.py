@@ -302,7 +302,7 @@ def test_clients_that_do_not_move_at_first_get_their_scale_when_they_do():
 
 
 def test_a_rule_still_asks_for_the_step():
-    with pytest.raises(ValueError, match="lr is needed"):
+    with pytest.raises(ValueError, match=r"lr is needed.*give it to the strategy \(lr=0.1\) or .* in train_config"):
         start(RuleStrategy("cclip", max_byzantine=2))
 
 

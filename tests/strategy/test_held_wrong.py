@@ -130,6 +130,60 @@ def test_clients_that_reply_some_of_the_arrays_end_the_run_and_learn_what_the_in
         start(FedLAW(max_byzantine=2, lr=0.1), [partial(i) for i in range(8)])
 
 
+def test_two_metrics_that_may_be_the_loss_end_the_run_in_its_first_exchange_with_both_names():
+    grid = ScriptedGrid(eight(a_loss=1.0, b_loss=2.0))
+    with stopped_clock(), pytest.raises(InputError, match=r"'a_loss', 'b_loss': name the one .*loss_key='a_loss'"):
+        FedLAW(max_byzantine=2, lr=0.1).start(grid, record_of(START), num_rounds=3)
+    assert {(received.round, received.exchange) for received in grid.received} == {(1, 1)}
+
+
+def test_clients_that_reply_another_data_type_end_the_run_and_learn_what_the_initial_model_must_have():
+    def double(i):
+        return lambda received: reply({k: v.astype(np.float64) for k, v in trained(received).items()}, 1.0, partition=i)
+
+    with pytest.raises(
+        RunFailed, match=r"has dtype float64, the model's is float32; initial_arrays must have the data"
+    ):
+        start(FedLAW(max_byzantine=2, lr=0.1), [double(i) for i in range(8)])
+
+
+def reviewing(i, balanced=True):
+    """A silo that sends a review if it is asked for one, with or without the loss that it is the gradient of."""
+
+    def answer(received):
+        content = silo(i, loss=distance)(received)
+        if received.reply == "review":
+            content["review"] = record_of({"w": 2 * (received.arrays["w"] - TARGET), "b": received.arrays["b"]})
+            if balanced:
+                content["metrics"]["balanced-loss"] = distance(received)
+        return content
+
+    return answer
+
+
+def test_peer_review_of_clients_that_send_no_reviews_ends_in_round_1_and_says_how_they_would():
+    with pytest.raises(RunFailed) as failure:
+        start(FedLAW(max_byzantine=2, lr=0.1, variant="review"), eight(loss=distance), rounds=50)
+    assert str(failure.value) == (
+        "round 1 did not move the model: 8 of 8 silos are set aside for one reason: it sends no review; "
+        "ClientApp(mods=[review_mod(...)]) of fedlaw_flwr.apps.review_mod makes PyTorch clients review; "
+        "FedLAW(variant='fedlaw') needs no reviews"
+    )
+
+
+@pytest.mark.parametrize("key", [None, "loss"])
+def test_reviews_without_their_loss_end_the_run_and_say_what_sends_both(key):
+    scripts = [reviewing(i, balanced=False) for i in range(8)]
+    with pytest.raises(RunFailed, match=r"under the loss key 'balanced-loss' .*review_mod\(\.\.\.\)"):
+        start(FedLAW(max_byzantine=2, lr=0.1, variant="review", loss_key=key), scripts)
+
+
+def test_b_silos_without_a_review_do_not_end_the_run():
+    scripts = [*[reviewing(i) for i in range(6)], *eight(loss=distance)[6:]]
+    _, rounds = start(FedLAW(max_byzantine=2, lr=0.1, variant="review"), scripts)
+    assert not any(event.skipped for event in rounds)
+
+
 def test_a_client_app_that_raises_everywhere_ends_the_run_with_what_it_said():
     def broken(received):
         raise KeyError("learning_rate")
