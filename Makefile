@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The oldest Flower that is accepted; on the newest, tests/simulation/test_other_flower.py and a job of CI run.
 FLOWER ?= flwr<1.42
-# Processes that share the tests: the fast ones a file at a time, the slow ones as tests/conftest.py groups them.
+# Processes that share the tests, a file of tests at a time; real federations are tested by one.
 WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
@@ -35,9 +35,11 @@ docker/compose.yml: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-# What cannot run here, containers without an engine for one, is named at the end with its reason.
+# What cannot run here, containers without an engine for one, is named at the end with its reason. Silos have deadlines, so
+# real federations have the machine to themselves.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -rs --durations 25 --numprocesses $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -m slow -rs --durations 15 tests/deploy
+	$(BIN)/python -m pytest -m slow -rs --durations 15 --ignore tests/deploy --numprocesses $(WORKERS) --dist loadfile
 
 # Style, types, which package imports which, and the documentation with every link in it.
 lint: $(INSTALLED) docs

@@ -87,6 +87,12 @@ class Outcome:
         """How many silos were asked."""
         return len(self.answered) + len(self.rejected) + len(self.silent)
 
+    def leave_out(self, silo: Silo) -> None:
+        """Treats this silo as if it had not been asked; the bytes and seconds stay."""
+        self.answered = [one for one in self.answered if one.node_id != silo.node_id]
+        for part in (self.rejected, self.silent, self.arrived):
+            part.pop(silo, None)
+
 
 def run_exchange(
     grid: Grid,

@@ -99,6 +99,8 @@ class Channel:
         keeps_records: Whether the replies of exchange 1 are kept without their arrays. Default: no.
         with_digests: Whether the digest of every reply is taken. Default: no.
         ask: Called with the round and the silos online; says who of them is asked. None: all are. Default: None.
+        able: Says who of these silos may be asked: a node whose reply shows that it is a silo that sits out is treated
+            as if it had not been asked. None: all may. Default: None.
         trial_timeout: Seconds that exchange 2 waits; 0: `timeout`. Default: 0.
     """
 
@@ -117,6 +119,7 @@ class Channel:
     keeps_records: bool = False
     with_digests: bool = False
     ask: Callable[[int, list[Silo]], Asked] | None = None
+    able: Callable[[list[Silo]], list[Silo]] | None = None
     trial_timeout: float = 0.0
 
 
@@ -234,6 +237,7 @@ class RoundExchanges:
                 unreviewed[ask.silo] = str(reason)
 
         def settle(outcome: Outcome) -> None:
+            self._leave_out(outcome)
             if channel.finder is not None:
                 losses[:] = np.nan
                 for silo, loss in channel.finder.settle(outcome).items():
@@ -250,6 +254,22 @@ class RoundExchanges:
         numbers = losses[order], norms[order], sizes[order]
         reviews = (matrix.reviews[:m] if reviewed else None), review_norms[order], balanced[order]
         self.replies = Replies(outcome.answered, matrix.updates[:m], matrix.buffers[:m], *numbers, outcome, *reviews)
+
+    def _leave_out(self, outcome: Outcome) -> None:
+        """Takes those out that sit out, as is known since they said who they are: under a node's id nobody knew them.
+
+        A server that goes on with a simulation meets every silo under another node id.
+        """
+        if self._channel.able is None:
+            return
+        roster = self._channel.roster
+        able = {silo.node_id for silo in self._channel.able([roster.silo(silo.node_id) for silo in self.asked.silos])}
+        left_out = {silo for silo in self.asked.silos if silo.node_id not in able}
+        for silo in left_out:
+            _log.info("round %s: %s was asked before it said who it is, and sits out", self.server_round, silo)
+            outcome.leave_out(silo)
+        silos, pool = ([silo for silo in part if silo not in left_out] for part in (self.asked.silos, self.asked.pool))
+        self.asked = replace(self.asked, silos=silos, pool=pool)
 
     def second(self, model: Model, asked: Mask, wanted: Mask, receive: Receive) -> Outcome:
         """Sends the trial model to the m silos of exchange 1.

@@ -421,6 +421,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             ask=lambda server_round, online: self.attendance.ask(
                 server_round, online, max(self._fewest(), self.quorum, self.min_train_nodes)
             ),
+            able=self.attendance.able,
             trial_timeout=self.trial_timeout,
         )
 

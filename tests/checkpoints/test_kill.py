@@ -22,6 +22,10 @@ def no_report(monkeypatch):
     monkeypatch.setattr("fedlaw_flwr.strategy.account.Account._report", lambda account: "")
 
 
+STEPS = 40
+"""A server that goes on with a run finishes a round in this many steps on the disk, and no second one."""
+
+
 STRATEGIES = {
     "fedlaw": lambda place: FedLAW(max_byzantine=2, weight_rounds=2, checkpoint=place),
     "cclip": lambda place: RuleStrategy("cclip", max_byzantine=2, lr=0.1, checkpoint=place),
@@ -67,12 +71,14 @@ def test_a_run_killed_again_and_again_while_it_is_resumed_ends_the_same(tmp_path
     start(make(whole))
     place, killed = tmp_path / "run", 0
     while not events_say_the_end(place):
-        with every_instant(place, tmp_path / f"killed {killed}") as copies:
+        assert killed < 5 * ROUNDS, "a server that lives for a round and more must bring the run on"
+        with every_instant(place, tmp_path / "killed") as copies:
             start(make(place), resume=True)
-        # The next server is killed at its 25th step, so none lives for much longer than a round.
-        if len(copies) > 25 and not events_say_the_end(copies[25]):
+        # The next server is killed at this step, so none lives for much longer than a round.
+        if len(copies) > STEPS and not events_say_the_end(copies[STEPS]):
             shutil.rmtree(place)
-            shutil.copytree(copies[25], place)
+            shutil.copytree(copies[STEPS], place)
+        shutil.rmtree(tmp_path / "killed")
         killed += 1
     assert killed > ROUNDS - 1
     assert (place / MODEL).read_bytes() == (whole / MODEL).read_bytes() and told(place) == told(whole)

@@ -197,7 +197,7 @@ def test_a_folder_holds_one_file_or_the_one_named(silo, tmp_path):
         ("", "empty.csv", r"empty\.csv: it is empty"),
         ("age,weight\n", "header.csv", r"header\.csv: there is no record"),
         (b"PAR1 but no more", "broken.parquet", r"broken\.parquet: it cannot be read"),
-        (gzip.compress(CSV.encode()), "patients.csv.gz", r"patients\.csv\.gz: its name must end in \.csv"),
+        (gzip.compress(CSV.encode(), mtime=0), "patients.csv.gz", r"patients\.csv\.gz: its name must end in \.csv"),
         (b"\xff\xfe\x00", "binary.csv", r"binary\.csv: it is not written in utf-8"),
     ],
 )
