@@ -1,6 +1,5 @@
 """A Flower mod that keeps the heads of the server's ledger, for a ClientApp that runs without `fedlaw silo`."""
 
-import re
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
@@ -9,7 +8,7 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.ledger.heads import HEAD_ALONE
 from fedlaw_flwr.ledger.kept import keep_head, not_of_the_key
-from fedlaw_flwr.ledger.keys import FINGERPRINT
+from fedlaw_flwr.ledger.keys import is_fingerprint
 
 
 def head_mod(folder: str | Path, server_key: str = "") -> Mod:
@@ -27,14 +26,13 @@ def head_mod(folder: str | Path, server_key: str = "") -> Mod:
     Raises:
         InputError: If `server_key` is no fingerprint.
     """
-    if server_key and not re.fullmatch(FINGERPRINT, server_key):
+    if server_key and not is_fingerprint(server_key):
         raise InputError(f"server_key={server_key!r}: a key's fingerprint is expected, SHA256: and 43 characters")
 
     def keep(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         configs = list(message.content.config_records.values())
         keep_head(Path(folder), configs, f"node {context.node_id}")
-        is_query = message.metadata.message_type.partition(".")[0] == "query"
-        if server_key and (wrong := not_of_the_key(configs, server_key, not is_query)):
+        if server_key and (wrong := not_of_the_key(configs, server_key, message.metadata.message_type)):
             raise InputError(wrong)
         if message.metadata.message_type == "query" and any(one.get("reply") == HEAD_ALONE for one in configs):
             return Message(RecordDict(), reply_to=message)

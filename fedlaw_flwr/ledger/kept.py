@@ -31,7 +31,7 @@ def keep_head(folder: Path, configs: Iterable[Mapping[str, Any]], silo: str) -> 
     Returns:
         The head, where it was kept.
     """
-    text = next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
+    text = _brought(configs)
     if text is None:
         return None
     head = head_of(text)
@@ -45,26 +45,34 @@ def keep_head(folder: Path, configs: Iterable[Mapping[str, Any]], silo: str) -> 
         return None
 
 
-def not_of_the_key(configs: Iterable[Mapping[str, Any]], pinned: str, is_needed: bool) -> str:
+def not_of_the_key(configs: Iterable[Mapping[str, Any]], pinned: str, message_type: str) -> str:
     """What is wrong with the head that a message brings, at a silo that knows the server's key.
+
+    A query need not bring one: it may come before the ledger is begun, and asks for nothing that was trained.
 
     Args:
         configs: The config records of the message.
         pinned: The fingerprint of the server's key, as `fingerprint` writes it.
-        is_needed: Whether the message must bring a head.
+        message_type: Flower's type of the message: "train", "evaluate" or "query", and what may follow after a dot.
 
     Returns:
         One sentence; "" for a head that this key signed, and where none came and none is needed.
     """
-    text = next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
+    text = _brought(configs)
     if text is None:
-        return f"the message brings no head of a ledger signed with {_short(pinned)}" if is_needed else ""
+        is_query = message_type.partition(".")[0] == "query"
+        return "" if is_query else f"the message brings no head of a ledger signed with {_short(pinned)}"
     head = head_of(text)
     if head is None or not head.is_genuine:
         return f"the message brings a ledger head that nobody signed; one signed with {_short(pinned)} is expected"
     if (signed := fingerprint(head.key)) != pinned:
         return f"the server's ledger is signed with {_short(signed)}, and {_short(pinned)} is expected"
     return ""
+
+
+def _brought(configs: Iterable[Mapping[str, Any]]) -> object:
+    """What a message brings as the head of the ledger; None: nothing."""
+    return next((config[LEDGER_HEAD] for config in configs if LEDGER_HEAD in config), None)
 
 
 def _short(fingerprint: str) -> str:

@@ -6,6 +6,7 @@ It signs the heads of a run's ledger, and checkpoints.
 import base64
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +15,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedlaw_flwr.core.errors import InputError, NotThere
-
-FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}"
-"""How the fingerprint of a key is written, as a regular expression."""
 
 SERVER_KEY = "FEDLAW_SERVER_KEY"
 """The environment variable that names the file of the server's key, where the setting `server-key` names none."""
@@ -115,6 +113,11 @@ def fingerprint(public: str) -> str:
     """
     digest = hashlib.sha256(bytes.fromhex(public)).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether a text is written as `fingerprint` writes it: SHA256: and 43 characters of base64."""
+    return re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", text) is not None
 
 
 def _make(path: Path) -> None:

@@ -11,7 +11,7 @@ from fedlaw_flwr.apps.shipped.client import LONGEST_SOCKET, SOCKET
 from fedlaw_flwr.config.document import FROM_FILE, Document
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.core.flower import installed, release_of
-from fedlaw_flwr.ledger.keys import FINGERPRINT
+from fedlaw_flwr.ledger.keys import is_fingerprint
 from fedlaw_flwr.records.task import is_silo_task
 
 
@@ -86,7 +86,7 @@ class SiloConfig(BaseModel):
     @field_validator("server_key")
     @classmethod
     def _a_fingerprint(cls, value: str) -> str:
-        if value and not re.fullmatch(FINGERPRINT, value):
+        if value and not is_fingerprint(value):
             raise InputError(
                 "the fingerprint of the server's key is expected, SHA256: and 43 characters, as `fedlaw ledger verify` "
                 "and this silo's log print it"

@@ -178,11 +178,9 @@ class SiloProcess:
     def _reply(self, header: dict[str, Any], message: Message) -> Message:
         configs = list(message.content.config_records.values())
         keep_head(self._state / HEADS, configs, self._config.name)
-        if self._config.server_key:
-            # A query may come before the ledger is begun; it asks for nothing that was trained.
-            is_needed = message.metadata.message_type.partition(".")[0] != "query"
-            if wrong := not_of_the_key(configs, self._config.server_key, is_needed):
-                raise Refused(f"{wrong} (server-key in silo.yaml)")
+        pinned = self._config.server_key
+        if pinned and (wrong := not_of_the_key(configs, pinned, message.metadata.message_type)):
+            raise Refused(f"{wrong} (server-key in silo.yaml)")
         if message.metadata.message_type == "query" and any(one.get("reply") == HEAD_ALONE for one in configs):
             return Message(RecordDict(), reply_to=message)  # it asks for nothing: no client is called, nothing counted
         run, now = int(header["run-id"]), time.time()

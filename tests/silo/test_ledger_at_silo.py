@@ -154,17 +154,17 @@ def test_which_heads_a_pinned_key_takes():
     key, other = ServerKey.fresh(), ServerKey.fresh()
     pinned = fingerprint(key.public)
 
-    def wrong(text, is_needed=True):
-        return not_of_the_key([{"lr": 0.1}, {} if text is None else {"ledger-head": text}], pinned, is_needed)
+    def wrong(text, message_type="train"):
+        return not_of_the_key([{"lr": 0.1}, {} if text is None else {"ledger-head": text}], pinned, message_type)
 
     def head(signs, **changed):
         text = Head.signed(signs, "a" * 32, 1, 0, False, 1, "b" * 64).text()
         return json.dumps({**json.loads(text), **changed}) if changed else text
 
-    assert wrong(head(key)) == wrong(head(key), False) == wrong(None, False) == ""
+    assert wrong(head(key)) == wrong(head(key), "query") == wrong(None, "query.task") == ""
     assert "brings no head of a ledger" in wrong(None)
     for forged in ("", "junk", head(key, round=1), head(other, key=key.public), head(key, signature="0" * 128)):
-        assert "that nobody signed" in wrong(forged) and "that nobody signed" in wrong(forged, False)
+        assert "that nobody signed" in wrong(forged) and "that nobody signed" in wrong(forged, "query")
     told = f"signed with {fingerprint(other.public)[:23]}…, and {pinned[:23]}… is expected"
     assert wrong(head(other)) == f"the server's ledger is {told}"
 
