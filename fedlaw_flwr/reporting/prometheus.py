@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.events.folder import EVENTS
 from fedlaw_flwr.events.record import Run
-from fedlaw_flwr.events.types import Joined, NoReply, Pardoned, Removed, ReplyRejected, RunResumed, SitsOut
+from fedlaw_flwr.events.types import Event, Joined, NoReply, Pardoned, Removed, ReplyRejected, RunResumed, SitsOut
 
 
 class RunMetrics:
@@ -49,25 +49,7 @@ class RunMetrics:
         for silo, weight in read.final_weights.items():
             weights.add_metric([run, silo], weight)
         yield weights
-        for kind, name, what in (
-            (ReplyRejected, "fedlaw_rejected", "Rejected replies"),
-            (NoReply, "fedlaw_silent", "Exchanges without an answer"),
-            (SitsOut, "fedlaw_sat_out", "How often a silo was asked no more after too many strikes"),
-            (Pardoned, "fedlaw_pardoned", "How often the operator let a silo back in"),
-            (Removed, "fedlaw_removed", "Silos that the operator took out of the run"),
-            (Joined, "fedlaw_joined", "Silos that came after the run had begun"),
-        ):
-            family = CounterMetricFamily(name, what, labels=["run", "silo"])
-            counts = Counter(event.silo for event in read.events if isinstance(event, kind))
-            for silo, count in sorted(counts.items()):
-                family.add_metric([run, silo], count)
-            yield family
-        out = GaugeMetricFamily(
-            "fedlaw_sitting_out", "1 for a silo that is asked no more, 0 again", labels=["run", "silo"]
-        )
-        for silo, sits in _sitting_out(read).items():
-            out.add_metric([run, silo], float(sits))
-        yield out
+        yield from _of_silos(run, read.events)
         resumed = CounterMetricFamily(
             "fedlaw_resumed", "How often the run went on after its server ended", labels=["run"]
         )
@@ -125,10 +107,37 @@ def serve(runs: Path, host: str, port: int) -> None:
         time.sleep(3600)
 
 
-def _sitting_out(run: Run) -> dict[str, bool]:
+_Counted = ReplyRejected | NoReply | SitsOut | Pardoned | Removed | Joined
+_COUNTED: tuple[tuple[type[_Counted], str, str], ...] = (
+    (ReplyRejected, "fedlaw_rejected", "Rejected replies"),
+    (NoReply, "fedlaw_silent", "Exchanges without an answer"),
+    (SitsOut, "fedlaw_sat_out", "How often a silo was asked no more after too many strikes"),
+    (Pardoned, "fedlaw_pardoned", "How often the operator let a silo back in"),
+    (Removed, "fedlaw_removed", "Silos that the operator took out of the run"),
+    (Joined, "fedlaw_joined", "Silos that came after the run had begun"),
+)
+
+
+def _of_silos(run: str, events: Sequence[Event]) -> Iterator["object"]:
+    """What befell each silo."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    counts = Counter((type(event), event.silo) for event in events if isinstance(event, _Counted))
+    for kind, name, what in _COUNTED:
+        family = CounterMetricFamily(name, what, labels=["run", "silo"])
+        for silo in sorted(silo for counted, silo in counts if counted is kind):
+            family.add_metric([run, silo], counts[kind, silo])
+        yield family
+    out = GaugeMetricFamily("fedlaw_sitting_out", "1 for a silo that is asked no more, 0 again", labels=["run", "silo"])
+    for silo, sits in _sitting_out(events).items():
+        out.add_metric([run, silo], float(sits))
+    yield out
+
+
+def _sitting_out(events: Sequence[Event]) -> dict[str, bool]:
     """Every silo that ever sat out, and whether it does so now."""
     found: dict[str, bool] = {}
-    for event in run.events:
+    for event in events:
         if isinstance(event, SitsOut):
             found[event.silo] = True
         elif isinstance(event, Pardoned | Removed) and event.silo in found:
