@@ -5,12 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from real_federation import free_port
+from real_federation import free_port, local_federation
 
-from fedlaw_flwr.deploy.federation import Federation
-from fedlaw_flwr.deploy.folder import FederationFolder
-from fedlaw_flwr.deploy.local import LocalFederation
-from fedlaw_flwr.deploy.preparation import init, render
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.silo.packages import digest_of, own_digest
 
@@ -96,20 +92,10 @@ def data(tmp_path_factory) -> Path:
 def up(tmp_path_factory, data):
     """Four silos online."""
     place = tmp_path_factory.mktemp("federation")
-    file = place / "federation.yaml"
     silos = "".join(f"  - name: {name}\n    data-path: {data}\n" for name in SILOS)
-    file.write_text(FEDERATION.format(port=free_port()) + silos)
-    federation = Federation.read(file)
-    folder = FederationFolder.beside(file, federation.name)
-    init(federation, folder, drill=True)
-    render(federation, folder)
-    processes = LocalFederation(federation, folder)
-    processes.runs.mkdir()
-    try:
-        processes.up()
+    with local_federation(place, FEDERATION.format(port=free_port()) + silos) as processes:
+        processes.runs.mkdir(exist_ok=True)
         yield processes
-    finally:
-        processes.down()
 
 
 def test_a_hostile_package_gets_nothing_and_the_proper_run_goes_on(up, data, tmp_path):

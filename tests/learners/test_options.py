@@ -7,6 +7,7 @@ import pytest
 from flwr.app import MetricRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pulled import pulled
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 from scripted import ScriptedGrid, record_of, reply, stopped_clock
@@ -142,14 +143,7 @@ def test_why_a_silo_has_no_weight_is_told_with_the_fence_of_the_run(tmp_path):
 
 
 def honest(i):
-    centre = TARGET + np.eye(15, dtype=np.float32)[4 + i]
-
-    def answer(received):
-        theta = received.arrays["w"]
-        arrays = None if received.reply == "loss" else {"w": theta - 0.1 * (theta - centre)}
-        return reply(arrays, float(np.sum((theta - centre) ** 2)) + 0.01, partition=i)
-
-    return answer
+    return pulled(i, TARGET + np.eye(15, dtype=np.float32)[4 + i])
 
 
 def colluder(i, loudness=1.0, noise=0.0):

@@ -9,7 +9,11 @@ TARGET = np.array([1.0, -1.0, 2.0, 0.5], np.float32)
 
 def honest(i):
     """A silo pulled towards TARGET, a little off it in its own direction."""
-    centre = TARGET + 0.05 * np.cos(np.arange(4) * (i + 1)).astype(np.float32)
+    return pulled(i, TARGET + 0.05 * np.cos(np.arange(4) * (i + 1)).astype(np.float32))
+
+
+def pulled(i, centre):
+    """A silo pulled towards a centre of its own."""
 
     def answer(received):
         theta = received.arrays["w"]
