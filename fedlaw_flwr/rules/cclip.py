@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_float64
+from fedlaw_flwr.rules.matrix import check_before_pass
 from fedlaw_flwr.rules.passes import distances_to, weighted_rows
 
 
@@ -30,7 +30,7 @@ def cclip(updates: Floats, center: Vector, tau: float, iterations: int = 1) -> F
     Raises:
         ValueError: For tau <= 0, iterations < 1 or a centre that does not fit.
     """
-    check_float64(updates)
+    check_before_pass(updates)
     n, d = updates.shape
     if not (np.isfinite(tau) and tau > 0 and iterations >= 1):
         raise ValueError(f"tau={tau}, iterations={iterations}: tau must be finite and above 0, iterations at least 1")

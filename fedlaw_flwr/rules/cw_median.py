@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_float64, sorted_columns
+from fedlaw_flwr.rules.matrix import check_before_pass, sorted_columns
 
 
 def coordinate_median(updates: Floats) -> Floats:
@@ -22,7 +22,7 @@ def coordinate_median(updates: Floats) -> Floats:
     Raises:
         ValueError: For an empty or non-finite matrix.
     """
-    check_float64(updates)
+    check_before_pass(updates)
     n, d = updates.shape
     result = np.empty(d, dtype=updates.dtype)
     for block, values in sorted_columns(updates):

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector
 from fedlaw_flwr.rules.interface import ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_float64, check_matrix
+from fedlaw_flwr.rules.matrix import check_before_pass, check_matrix
 
 
 def mean(updates: Floats) -> Floats:
@@ -55,7 +55,7 @@ def _run(updates: Floats, call: Call | None = None) -> Aggregate:
         check_matrix(updates)
         result = Aggregate.weighted(updates, weights)
         return Aggregate(result.update, weights, weights > 0)
-    check_float64(updates)
+    check_before_pass(updates)
     result = Aggregate.mean_of(updates, np.ones(updates.shape[0], dtype=bool))
     if not np.isfinite(result.update).all():
         check_matrix(updates)

@@ -33,7 +33,7 @@ def check_matrix(updates: Floats) -> None:
                 _check_row(i, row)
 
 
-def check_float64(updates: Floats) -> None:
+def check_before_pass(updates: Floats) -> None:
     """`check_matrix`, but leaves the entries of a float32 matrix to the pass over them that follows.
 
     In float32 an entry is above 1e150 only if it is infinite, which a sum over the rows shows as well. The caller looks

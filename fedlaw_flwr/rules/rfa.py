@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, ONE_HONEST, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_float64
+from fedlaw_flwr.rules.matrix import check_before_pass
 from fedlaw_flwr.rules.passes import mean_and_distances
 
 
@@ -33,7 +33,7 @@ def rfa(updates: Floats, nu: float = 1e-6, iterations: int = 3) -> Floats:
 
 
 def _weiszfeld(updates: Floats, nu: float, iterations: int) -> Aggregate:
-    check_float64(updates)
+    check_before_pass(updates)
     if not (np.isfinite(nu) and nu > 0 and iterations >= 1):
         raise ValueError(f"nu={nu}, iterations={iterations}: nu must be finite and above 0, iterations at least 1")
     n = updates.shape[0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats
 from fedlaw_flwr.rules.interface import MAJORITY, Aggregate, Call, Rule
-from fedlaw_flwr.rules.matrix import check_float64, sorted_columns
+from fedlaw_flwr.rules.matrix import check_before_pass, sorted_columns
 
 
 def trimmed_mean(updates: Floats, f: int) -> Floats:
@@ -23,7 +23,7 @@ def trimmed_mean(updates: Floats, f: int) -> Floats:
     Raises:
         ValueError: Unless n > 2f.
     """
-    check_float64(updates)
+    check_before_pass(updates)
     n, d = updates.shape
     if not 0 <= 2 * f < n:
         raise ValueError(f"n={n}, f={f}: f trimmed a side leave n - 2f = {n - 2 * f}; f must be 0 to {(n - 1) // 2}")
