@@ -14,11 +14,11 @@ from benchmarks.quickstarts import (
     HOSTILE,
     METHODS,
     clients,
-    data,
     table,
     with_strategy,
     without_weight,
 )
+from benchmarks.stand_in import data
 from fedlaw_flwr.core.errors import InputError
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.strategy.account import RunResult, SiloVerdict, VerdictTable
