@@ -78,8 +78,8 @@ def reopen(
     for refused in resumed.refused:
         _log.warning("%s, so the checkpoint before it is taken", refused)
     _log.info("Run %s goes on with round %s; its folder: %s", path.name, resumed.round, path)
-    abandoned_round = resumed.abandoned_round or 0
-    return folder, Checkpoints(folder, settings, keep, key, found.checkpoint, True, abandoned_round)
+    cut = resumed.abandoned_round or 0
+    return folder, Checkpoints(folder, settings, keep, key, found.checkpoint, reopened=True, abandoned=cut)
 
 
 def settings_of_run(path: Path, key: ServerKey | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ NAMELESS = "node "
 
 @dataclass(frozen=True)
 class Silo:
-    """One participant. Two are the same if their node is: everything else is a name for people.
+    """One participant. Its node says which one it is; the name is for people, and a better one may come to be known.
 
     Attributes:
         node_id: Flower's id of the silo's node.
