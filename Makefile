@@ -38,8 +38,8 @@ test: lint
 # What cannot run here, containers without an engine for one, is named at the end with its reason. Silos have deadlines, so
 # real federations have the machine to themselves.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -rs --durations 15 tests/deploy
-	$(BIN)/python -m pytest -m slow -rs --durations 15 --ignore tests/deploy --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m slow -rfEs --durations 15 tests/deploy
+	$(BIN)/python -m pytest -m slow -rfEs --durations 15 --ignore tests/deploy --numprocesses $(WORKERS) --dist loadfile
 
 # Style, types, which package imports which, and the documentation with every link in it.
 lint: $(INSTALLED) docs
