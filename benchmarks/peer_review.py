@@ -29,10 +29,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "nnm trimmed mean": {"strategy": "trimmed_mean", "nnm": True},
     "review, 50 root examples": {"variant": "review", "root-data": 50},
     "review, 100 root examples": {"variant": "review", "root-data": 100},
+    "review, 200 root examples": {"variant": "review", "root-data": 200},
+    "review, 5 trusted silos": {"variant": "review", "trusted": 5},
     **{f"review without {part}": {"variant": "review", "review-without": part} for part in REVIEW_PARTS},
     "review by plain gradients": {"variant": "review", "review-by": "gradient"},
 }
-"""What each method sets; "ideal" is the mean of the honest silos."""
+"""What each method sets; "ideal" is the mean of the honest silos, `trusted` the number of honest silos vouched for."""
 
 PAPER = ("none", "label_flipping", "inverse_gradient", "backdoor", "double", "global_parameter")
 """Nobody, and the five attacks whose mean is the target."""
@@ -49,7 +51,7 @@ STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         tuple(name for name in METHODS if name.startswith(("review without", "review by"))),
         ("none", "label_flipping", "inverse_gradient", "backdoor"),
     ),
-    "root": (("review, 50 root examples", "review, 100 root examples"), (*PAPER, "lie", *LIARS)),
+    "root": (tuple(name for name in METHODS if "root" in name or "trusted" in name), (*PAPER, "lie", *LIARS)),
 }
 """Methods and attacks of each study."""
 
@@ -61,6 +63,7 @@ FIELDS = (
 
 def one(world: Mapping[str, Any], attack: str, method: str, seed: int) -> dict[str, Any]:
     """One run: its row."""
+    from fedlaw_flwr.config.settings import Settings
     from fedlaw_flwr.events.verdict import verdict
 
     silos, q, share = world["silos"], world["q"], world["share"]
@@ -70,7 +73,14 @@ def one(world: Mapping[str, Any], attack: str, method: str, seed: int) -> dict[s
         values["knowledge"] = "omniscient"
     if method in ("ideal", "fedavg") and attack == "none":
         values["byzantine"] = 0
-    run = run_of({**values, **METHODS[method]})
+    if world["data-dir"]:
+        values["data-dir"] = world["data-dir"]
+    values |= METHODS[method]
+    if "trusted" in values:
+        attackers = Settings.read({**values, "trusted": ""}).known_attacks()
+        honest = [name for name in (f"silo {silo}" for silo in range(silos)) if name not in attackers]
+        values["trusted"] = ",".join(honest[: values["trusted"]])
+    run = run_of(values)
     found = verdict(run)
     figures = (found.validation_accuracy, found.accuracy, found.caught, found.wrongly_excluded)
     skipped = sum(event.skipped for event in run.rounds)
@@ -117,11 +127,13 @@ def main() -> None:
     parser.add_argument("--silos", type=int, default=20)
     parser.add_argument("--q", type=float, default=0.9)
     parser.add_argument("--share", type=float, default=0.4)
+    parser.add_argument("--data-dir", default="", help="torchvision's folder, for --task mnist")
     parser.add_argument("--measure", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("docs/research/peer-review.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     world = {"task": chosen.task, "silos": chosen.silos, "q": chosen.q, "share": chosen.share}
+    place = {"data-dir": chosen.data_dir}
     methods, attacks = STUDIES.get(chosen.study, ((), ()))
     with opened(chosen.out, FIELDS) as results:
         here = [row for row in results.rows if all(str(row[name]) == str(value) for name, value in world.items())]
@@ -130,7 +142,7 @@ def main() -> None:
             for attack in chosen.attacks or attacks:
                 for method in chosen.methods or methods:
                     if (attack, method, seed) not in done:
-                        row = one(world, attack, method, seed)
+                        row = one(world | place, attack, method, seed)
                         results.append(row)
                         here.append({name: str(value) for name, value in row.items()})
         print(table(here, chosen.seeds, chosen.measure))
