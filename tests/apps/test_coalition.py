@@ -250,6 +250,18 @@ def test_a_leftover_of_a_killed_process_is_not_taken_for_a_result(temporary):
     assert len(files(temporary)) == len(files(temporary, "trained")) == 3
 
 
+def test_a_folder_that_another_colluder_removes_meanwhile_harms_nobody(temporary):
+    settings = settings_for("ipm")
+    first, second, _ = sorted(settings.attack_plan().attackers)
+    answers(app, first, settings)
+    (home,) = temporary.glob("fedlaw-coalitions-*")
+    (home / "run-0-gone").symlink_to(home / "nothing")  # it is listed and is not there
+    other = settings_for("ipm", seed=1)
+    answers(app, min(other.attack_plan().attackers), other)
+    assert len(list(home.glob("run-*"))) == 3
+    answers(app, second, settings)
+
+
 def test_the_files_are_for_this_user_alone_and_hold_no_pickle(temporary):
     settings = settings_for("ipm")
     answers(app, min(settings.attack_plan().attackers), settings)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +133,9 @@ def _folder(context: Context) -> Path:
     folder = home / f"run-{context.run_id}-{hashlib.sha256(config.encode()).hexdigest()[:16]}"
     if not folder.exists():
         for other in home.iterdir():
-            if time.time() - other.stat().st_mtime > _STALE:
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another colluder may be removing the same
+                if time.time() - other.stat().st_mtime > _STALE:
+                    shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(exist_ok=True)
     return folder
 
