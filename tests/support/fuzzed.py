@@ -166,8 +166,15 @@ def replies(draw) -> RecordDict:
 
 @st.composite
 def travelled(draw) -> RecordDict | None:
-    """A changed reply as it arrives, some of its bytes overwritten on the way; None where Flower cannot read it."""
-    data = bytearray(as_bytes(draw(replies())))
+    """A changed reply as it arrives, some of its bytes overwritten on the way; None where Flower cannot read it.
+
+    Nor can Flower send every reply that its records hold: an integer of more than 64 bits never leaves the silo.
+    """
+    reply = draw(replies())
+    try:
+        data = bytearray(as_bytes(reply))
+    except ValueError:
+        return None
     for _ in range(draw(st.integers(0, 3))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
     return from_bytes(bytes(data))
