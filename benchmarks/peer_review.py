@@ -29,7 +29,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "nnm trimmed mean": {"strategy": "trimmed_mean", "nnm": True},
     "review, 50 root examples": {"variant": "review", "root-data": 50},
     "review, 100 root examples": {"variant": "review", "root-data": 100},
-    "review, 200 root examples": {"variant": "review", "root-data": 200},
     "review, 5 trusted silos": {"variant": "review", "trusted": 5},
     **{f"review without {part}": {"variant": "review", "review-without": part} for part in REVIEW_PARTS},
     "review by plain gradients": {"variant": "review", "review-by": "gradient"},

@@ -19,25 +19,18 @@ from numpy.typing import NDArray
 from fedlaw_flwr.checkpoints.resuming import differences
 from fedlaw_flwr.checkpoints.store import Checkpoint, Checkpoints
 from fedlaw_flwr.core.errors import InputError
-from fedlaw_flwr.core.sampling import sample_size
 from fedlaw_flwr.core.setting import check_settings, setting
 from fedlaw_flwr.core.simplex import byzantine_count, fewest_silos
-from fedlaw_flwr.core.state import Part, State, Stateful, gathered, restore_all
+from fedlaw_flwr.core.state import Stateful, gathered, restore_all
 from fedlaw_flwr.events.folder import RunFailed
-from fedlaw_flwr.events.orders import PARDON, REMOVE, Order, read_orders
+from fedlaw_flwr.events.orders import PARDON, REMOVE, Order
 from fedlaw_flwr.events.types import (
     Evaluated,
     Event,
     ExchangeTotals,
-    Joined,
     NoReview,
-    NotAdmitted,
     OnEvent,
-    Pardoned,
-    Removed,
     RoundEnded,
-    SitsOut,
-    TaskNotStated,
     Warned,
 )
 from fedlaw_flwr.protocol import gate
@@ -48,7 +41,7 @@ from fedlaw_flwr.protocol.legacy import RecordNames
 from fedlaw_flwr.protocol.loss_key import LossFinder
 from fedlaw_flwr.protocol.model_findings import findings_of, not_learned
 from fedlaw_flwr.protocol.retry import retried
-from fedlaw_flwr.protocol.roster import NAMELESS, Roster, Silo
+from fedlaw_flwr.protocol.roster import Roster, Silo
 from fedlaw_flwr.protocol.round import Channel, Matrix, RoundExchanges, without_arrays
 from fedlaw_flwr.protocol.text import single_line
 from fedlaw_flwr.strategy.account import Account, RunResult, VerdictTable, account_of, verdict_on
@@ -56,15 +49,12 @@ from fedlaw_flwr.strategy.callbacks import OnRoundEnd, RoundDone, all_of
 from fedlaw_flwr.strategy.evidence import PART, Evidence, evidence_of
 from fedlaw_flwr.strategy.metrics import agreeing, carriers
 from fedlaw_flwr.strategy.options import ServerOptions
+from fedlaw_flwr.strategy.participation import CheckTask, Orders, Participation
 from fedlaw_flwr.strategy.progress import Progress
 from fedlaw_flwr.strategy.silo_metrics import evaluation, weights_in
 from fedlaw_flwr.strategy.stuck import mend, shared_reason
 
 _log = logging.getLogger("flwr")
-_MOST_DIFFERENCES = 5  # of the ways in which a silo's data differ; its own log has them all
-
-CheckTask = Callable[[Mapping[str, str]], Sequence[str]]
-"""What is wrong with what a silo says it learns, by name ("column 'age' is missing"): a sentence each."""
 
 Configure = Callable[[int, ConfigRecord], Mapping[str, Any] | None]
 """(round, a copy of train_config) -> what goes to the silos in this round; None: the copy, as it was changed."""
@@ -135,12 +125,13 @@ class MatrixStrategy(ServerOptions, Strategy):
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
     _progress: Progress = field(init=False)
+    _participation: Participation = field(init=False)
     _evidence: Evidence = field(default_factory=Evidence, init=False)
     _shares: Mapping[str, float] | None = field(default=None, init=False)
     _unreviewed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
     _step: float | None = field(default=None, init=False)
     _most: int = field(default=0, init=False)  # b at the start
-    _told: list[Order] = field(default_factory=list, init=False)
+    _orders: Orders = field(default_factory=Orders, init=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -242,8 +233,9 @@ class MatrixStrategy(ServerOptions, Strategy):
                 break
             if store is not None:
                 store.begin(server_round)
-            self._check_tasks(grid, server_round, timeout)
-            if lacking := self._gather(grid, server_round, timeout):
+            if self.check_task is not None:
+                self._participation.check_tasks(self.check_task, grid, server_round, timeout)
+            if lacking := self._participation.gather(grid, server_round, timeout):
                 self._conclude(result)
                 raise TooFewSilos(f"the run ends before round {server_round}: {lacking}", result)
             started = time.monotonic()
@@ -253,7 +245,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             progress.model = following or progress.model
             result.arrays = progress.model.arrays()
             ended = self._tell(exchanges, account, following is None, time.monotonic() - started, result)
-            self._note(exchanges)
+            self._participation.note(exchanges)
             progress.moved, progress.last = progress.moved or following is not None, ended.reason or ""
             self._check_moved(exchanges)
             self._evaluate_on_silos(grid, server_round, result.arrays, evaluate_config, timeout, result)
@@ -281,6 +273,18 @@ class MatrixStrategy(ServerOptions, Strategy):
         self._look_at(layout, initial_arrays, aloud=resumed is None)
         self.roster = Roster()
         self.attendance = Attendance(self.strikes, self.fraction_train, self.seed)
+        place = self.orders_in or self._own_folder()
+        self._participation = Participation(
+            options=self,
+            roster=self.roster,
+            attendance=self.attendance,
+            orders=self._orders,
+            orders_folder=Path(place).expanduser() if place else None,
+            size=lambda: self._size,
+            fewest=self._fewest,
+            resize=self._resized,
+            say=self._say,
+        )
         result = RunResult(arrays=initial_arrays)
         self._progress = progress = Progress(0, layout.split(initial_arrays), result, self._step)
         if resumed is not None:
@@ -339,7 +343,7 @@ class MatrixStrategy(ServerOptions, Strategy):
             "progress": self._progress,
             "roster": self.roster,
             "attendance": self.attendance,
-            "told": Part(self._orders, self._restore_orders),
+            "told": self._orders,
             PART: self._evidence,
         }
 
@@ -519,7 +523,7 @@ class MatrixStrategy(ServerOptions, Strategy):
         Args:
             silo: The name under which events know it.
         """
-        self._told.append(Order(PARDON, silo))
+        self._orders.told.append(Order(PARDON, silo))
 
     def remove(self, silo: str) -> None:
         """Takes this silo out of the federation before the next round. Nothing else makes n and b smaller.
@@ -527,139 +531,13 @@ class MatrixStrategy(ServerOptions, Strategy):
         Args:
             silo: The name under which events know it.
         """
-        self._told.append(Order(REMOVE, silo))
+        self._orders.told.append(Order(REMOVE, silo))
 
-    def _orders(self) -> State:
-        """What `pardon` and `remove` were told and no round has carried out yet."""
-        return State({"orders": [[order.what, order.silo] for order in self._told]})
-
-    def _restore_orders(self, state: State) -> None:
-        self._told[:0] = [Order(what, silo) for what, silo in state.values["orders"]]
-
-    def _gather(self, grid: Grid, server_round: int, timeout: float) -> str:
-        """Carries out orders and waits until enough silos can be asked; why the run ends where they do not come."""
-        if self.strikes and self.attendance.unheard >= self.strikes:
-            return f"in {self.attendance.unheard} rounds in a row nobody answered"
-
-        def able(online: list[Silo]) -> list[Silo]:
-            self._carry_out_orders(server_round)
-            for silo in self.attendance.arrived(online):
-                if not silo.name.startswith(NAMELESS):
-                    self._say(Joined(round=server_round, silo=silo.name))
-                    _log.info("round %s: %s has joined", server_round, silo)
-            return self.attendance.able(online)
-
-        silos = able(retried(lambda: self.roster.refresh(grid), timeout))
-        needed = self._must_take_part()
-        if len(silos) < needed and not getattr(grid, "all_present", False):
-            _log.warning(
-                "round %s waits up to %g s: %s silos can be asked and %s are needed",
-                *(server_round, self.rejoin_timeout, len(silos), needed),
-            )
-            try:
-                silos = self.roster.wait(grid, needed, self.rejoin_timeout, settle=0.0, able=able)
-            except TimeoutError:
-                silos = able(retried(lambda: self.roster.refresh(grid), timeout))
-            needed = self._must_take_part()
-        if len(silos) >= needed:
-            return ""
-        out = ", ".join(sorted(self.attendance.sitting_out))
-        sit = f"; {out} sit out after {self.strikes} rounds in a row without a usable reply" if out else ""
-        return f"{len(silos)} silos still take part and {needed} are needed (2b+2, quorum, min-silos){sit}"
-
-    def _must_take_part(self) -> int:
-        """How many silos must be there for a round to begin."""
-        n, _ = self._size
-        least = sample_size(self.min_silos, n) if isinstance(self.min_silos, float) else self.min_silos
-        return max(1, least, self.quorum, self._fewest())
-
-    def _carry_out_orders(self, server_round: int) -> None:
-        """What the operator said since the last round, in Python or in the file of orders."""
-        place = self.orders_in or self._own_folder()
-        given = read_orders(Path(place).expanduser(), self.attendance.orders) if place else []
-        self.attendance.orders += len(given)
-        said, self._told = [*self._told, *given], []
-        for order in said:
-            if why_not := self._carry_out(order, server_round):
-                self._say(Warned(reason=why_not))
-                _log.warning("%s", why_not)
-
-    def _carry_out(self, order: Order, server_round: int) -> str:
-        """Does what the operator said; returns why it cannot be done."""
-        if order.what == PARDON:
-            if not self.attendance.pardon(order.silo):
-                return f"pardon {order.silo}: no silo of this name sits out"
-            self._say(Pardoned(round=server_round, silo=order.silo))
-            _log.info("%s is asked again", order.silo)
-            return ""
-        if order.what != REMOVE:
-            return f"an order that is not understood: {single_line(order.silo)!r}"
-        if not self.attendance.has(order.silo):
-            return f"remove {order.silo}: no silo of this name takes part"
-        n = self._size[0] - 1
-        try:
-            b = self._resize(n)
-        except InputError as error:
-            return f"remove {order.silo}: {error}"
-        self.attendance.remove(order.silo)
+    def _resized(self, n: int) -> int:
+        """Goes on with n silos; see `_resize`."""
+        b = self._resize(n)
         self._progress.n = n
-        self._say(Removed(round=server_round, silo=order.silo, n=n, b=b))
-        _log.info("%s is removed: n=%s, b=%s", order.silo, n, b)
-        return ""
-
-    def _note(self, exchanges: RoundExchanges) -> None:
-        """Takes strikes, and says who sits out from now on."""
-        now = [self.roster.silo(silo.node_id) for silo in exchanges.asked.silos]
-        found = self.attendance.note(exchanges.server_round, exchanges.outcomes, now, self._size[1])
-        for silo, one in sorted(found.items()):
-            self._say(
-                SitsOut(
-                    round=exchanges.server_round,
-                    silo=silo,
-                    strikes=self.strikes,
-                    reason=one.reason,
-                    identified=one.identified,
-                )
-            )
-            _log.warning(
-                "%s sits out: no usable reply in %s rounds in a row (%s); `fedlaw deploy pardon` lets it in again",
-                *(silo, self.strikes, one.reason),
-            )
-
-    def _check_tasks(self, grid: Grid, server_round: int, timeout: float) -> None:
-        """Asks each silo, once, what it learns (a query), and does not admit those that learn something else.
-
-        Against mistakes, not malice: a silo that says the right thing, or nothing, takes part.
-        """
-        if self.check_task is None:
-            return
-        silos = retried(lambda: self.roster.refresh(grid), timeout)
-        asks = [Ask(silo) for silo in silos if not self.roster.was_asked(silo)]
-        if not asks:
-            return
-        said: dict[Silo, Mapping[str, str] | None] = {}
-        alarms: dict[Silo, list[str]] = {}
-
-        def receive(ask: Ask, content: RecordDict) -> None:
-            said[ask.silo] = gate.read_description(content)
-            alarms[ask.silo] = gate.read_alarms(content)
-
-        config = {"server-round": server_round, "exchange": 0}
-        run_exchange(grid, asks, ArrayRecord(), config, receive, timeout, MessageType.QUERY)
-        for silo in (ask.silo for ask in asks):
-            self.roster.note_asked(silo)
-            for alarm in alarms.get(silo, ()):
-                self._say(Warned(reason=f"{silo.name}: {alarm}"))
-                _log.warning("%s: %s", silo, alarm)
-            own = said.get(silo)
-            if own is None:
-                self._say(TaskNotStated(round=server_round, silo=silo.name, reason="it does not say what it learns"))
-            elif wrong := self.check_task(own):
-                self.roster.exclude(silo)
-                more = len(wrong) - _MOST_DIFFERENCES
-                reason = "; ".join(wrong[:_MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
-                self._say(NotAdmitted(round=server_round, silo=silo.name, reason=reason))
-                _log.warning("%s learns something else and takes no part: %s", silo, reason)
+        return b
 
     # -- evaluation and the account ----------------------------------------------------------------------------
 
