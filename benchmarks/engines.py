@@ -29,7 +29,8 @@ from fedlaw_flwr.events.types import Event, RoundEnded
 from fedlaw_flwr.simulation.flwr_run import simulate
 from fedlaw_flwr.simulation.in_process import run_batched, run_in_process
 
-_MARK = "FEDLAW_BENCHMARK"  # in the environment of every process the run leads to
+MARK = "FEDLAW_BENCHMARK"
+"""In the environment of every process that the run leads to; its value is the id of the first."""
 ENGINES = ("batched", "in-process", "ray")
 
 
@@ -57,7 +58,7 @@ def cpu_seconds() -> float:
     total = 0.0
     for process in psutil.process_iter():
         try:
-            if process.pid == os.getpid() or process.environ().get(_MARK) == str(os.getpid()):
+            if process.pid == os.getpid() or process.environ().get(MARK) == str(os.getpid()):
                 total += sum(process.cpu_times()[:2])
         except (psutil.Error, OSError):
             continue
@@ -94,7 +95,7 @@ def main() -> None:
     )
     # Ended by a timeout, it must still end what Ray's run started.
     signal.signal(signal.SIGTERM, lambda received, frame: sys.exit(128 + received))
-    os.environ[_MARK] = str(os.getpid())
+    os.environ[MARK] = str(os.getpid())
     first: tuple[float, float] | None = None
     for engine in chosen.engines:
         wall, cpu = zip(*rounds(settings, engine, chosen.silos_per_batch), strict=True)
