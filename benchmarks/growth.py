@@ -61,6 +61,7 @@ def measure(n: int, d: int) -> dict[str, float]:
         times.append(time.process_time() - spent[0])
         return None
 
+    _forget_peak()
     before = _most_held()
     strategy = FedLAW(max_byzantine=0.2, lr=0.1, num_silos=n, loss_key="loss", loss_only_replies=False)
     grid = InProcessGrid(app, n)
@@ -71,8 +72,19 @@ def measure(n: int, d: int) -> dict[str, float]:
     return {"n": n, "d": d, "seconds": float(seconds.min()), "bytes": float(_most_held() - before)}
 
 
+def _forget_peak() -> None:
+    """Makes what this process holds now its peak, where the system can (Linux)."""
+    place = Path("/proc/self/clear_refs")
+    if place.exists():
+        place.write_text("5", encoding="ascii")
+
+
 def _most_held() -> int:
-    """The most memory this process has held so far, in bytes."""
+    """The most memory this process has held since then, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

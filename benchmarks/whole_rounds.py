@@ -146,10 +146,10 @@ def measure(n: int, turns: int, rounds: int, values: dict[str, Any], profiled: s
                 print(f"n = {n}, turn {turn + 1}, {name}: {taken[name][-1][0]:.3f} s an exchange", flush=True)
 
     run_simulation(server, client_app(settings), n)
-    return [_found(n, name, taken) for name in METHODS]
+    return [found(n, name, taken) for name in METHODS]
 
 
-def _found(n: int, name: str, taken: dict[str, list[Seconds]]) -> Found:
+def found(n: int, name: str, taken: dict[str, list[Seconds]]) -> Found:
     base = BASES.get(name, BASE)
 
     def figures(which: int) -> tuple[float, float]:
@@ -178,7 +178,7 @@ def main() -> None:
     for n in chosen.silos:
         with threadpool_limits(chosen.threads):
             turns = chosen.turns * (1 if n >= 200 else 3)
-            rows += [asdict(found) for found in measure(n, turns, chosen.rounds, values, chosen.profile)]
+            rows += [asdict(one) for one in measure(n, turns, chosen.rounds, values, chosen.profile)]
         for row in rows[-len(METHODS) :]:
             print(
                 f"n = {n}, {row['method']}: {row['seconds']:.3f} s, {row['ratio']:.2f} x; CPU {row['cpu_ratio']:.2f} x",
