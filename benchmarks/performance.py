@@ -72,7 +72,7 @@ def engines(figures: dict[str, Any]) -> str:
         ]
         lines += [
             f"| {row['engine']} | {row['least']:.2f} | {row['least'] / first['least']:.1f} | {row['cpu']:.2f} | "
-            f"{row['cpu'] / first['cpu']:.1f} | {row['gflop']:.1f} |"
+            f"{row['cpu'] / first['cpu']:.1f} | {row['gflop']:.2g} |"
             for row in net["rows"]
         ]
         own, large = net["own"], net["large"]

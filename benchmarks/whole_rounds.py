@@ -143,7 +143,8 @@ def measure(n: int, turns: int, rounds: int, values: dict[str, Any], profiled: s
                 if profile:
                     profile.disable()
                     pstats.Stats(profile).sort_stats("tottime").print_stats(25)
-                print(f"n = {n}, turn {turn + 1}, {name}: {taken[name][-1][0]:.3f} s an exchange", flush=True)
+                clock, cpu = taken[name][-1]
+                print(f"n = {n}, turn {turn + 1}, {name}: {clock:.3f} s an exchange, CPU {cpu:.3f} s", flush=True)
 
     run_simulation(server, client_app(settings), n)
     return [found(n, name, taken) for name in METHODS]
