@@ -8,7 +8,7 @@ import sys
 
 # Minutes each. What measures a single rule, attack or setting for docs/research is run by hand.
 CORE = ("projection", "memory", "arithmetic")
-REST = ("review_memory", "checkpoint", "ledger", "loss_at", "engines", "deployed")
+REST = ("review_memory", "checkpoint", "ledger", "loss_at", "engines", "growth", "whole_rounds", "bytes_to", "deployed")
 
 
 def main(which: list[str]) -> None:

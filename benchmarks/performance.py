@@ -44,7 +44,87 @@ def projection(figures: dict[str, Any]) -> str:
     return _made_on(figures) + "\n\n" + "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"arithmetic": arithmetic, "projection": projection}
+def whole_rounds(figures: dict[str, Any]) -> str:
+    """A line a strategy, for each number of silos."""
+    lines = [
+        "| silos | strategy | seconds an exchange | times FedAvg's | CPU seconds | times FedAvg's | turns |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['silos']} | {row['method']} | {row['seconds']:.2f} | {row['ratio']:.2f} | {row['cpu']:.2f} | "
+        f"{row['cpu_ratio']:.2f} | {row['turns']} |"
+        for row in figures["rows"]
+    ]
+    return _made_on(figures) + "\n\n" + "\n".join(lines)
+
+
+def engines(figures: dict[str, Any]) -> str:
+    """A line an engine, for each net."""
+    parts = [_made_on(figures)]
+    for net in figures["nets"]:
+        first = net["rows"][0]
+        lines = [
+            f"**{net['task']}, {net['net']}**, {net['gflop']:.1f} GFLOP a round:",
+            "",
+            "| engine | seconds a round, least | times batched | CPU seconds, median | times batched "
+            "| GFLOP a CPU second |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {row['engine']} | {row['least']:.2f} | {row['least'] / first['least']:.1f} | {row['cpu']:.2f} | "
+            f"{row['cpu'] / first['cpu']:.1f} | {row['gflop']:.2g} |"
+            for row in net["rows"]
+        ]
+        own, large = net["own"], net["large"]
+        lines += [
+            f"| the products of this net's training alone | | | | | {own:.1f} |",
+            f"| one product of two 2048 x 2048 matrices | | | | | {large:.1f} |",
+        ]
+        counts = "medians of " + ", ".join(f"{row['rounds']} ({row['engine']})" for row in net["rows"]) + " rounds"
+        parts += ["\n".join(lines), f"CPU seconds: {counts}."]
+    return "\n\n".join(parts)
+
+
+def growth(figures: dict[str, Any]) -> str:
+    """Seconds and memory: a line for each d, a column for each n; then the slopes."""
+    silos = sorted({row["n"] for row in figures["rows"]})
+    cells = {(row["n"], row["d"]): row for row in figures["rows"]}
+    lines = ["| d | " + " | ".join(f"n = {n}" for n in silos) + " |", "|---:|" + "---:|" * len(silos)]
+    for d in sorted({row["d"] for row in figures["rows"]}):
+        found = [cells.get((n, d)) for n in silos]
+        shown = ["" if row is None else f"{row['seconds']:.2f} s, {row['bytes'] / 1e9:.2f} GB" for row in found]
+        lines.append(f"| {d:,} | " + " | ".join(shown) + " |")
+    more = ["| slope over | where | sizes | of seconds | of memory |", "|---|---|---:|---:|---:|"]
+    for row in figures["slopes"]:
+        along = "n" if row["fixed"] == "d" else "d"
+        more.append(
+            f"| {along} | {row['fixed']} = {row['at']:,} | {row['sizes']} | {row['seconds']} | {row['bytes']} |"
+        )
+    return "\n\n".join([_made_on(figures), "\n".join(lines), "\n".join(more)])
+
+
+def bytes_to(figures: dict[str, Any]) -> str:
+    """A line a method, for each attack."""
+    lines = [
+        "| attack | strategy | seeds that reach it | rounds | MB | best accuracy |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in figures["rows"]:
+        there = f"{row['rounds']:g} | {row['megabytes']:.1f}" if row["reached"] else "never | "
+        lines.append(
+            f"| {row['attack']} | {row['method']} | {row['reached']} of {row['seeds']} | {there} | {row['best']} % |"
+        )
+    return _made_on(figures) + "\n\n" + "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "arithmetic": arithmetic,
+    "projection": projection,
+    "whole_rounds": whole_rounds,
+    "engines": engines,
+    "growth": growth,
+    "bytes_to": bytes_to,
+}
 
 
 def with_tables(page: str, figures: dict[str, Any]) -> str:

@@ -25,6 +25,9 @@ OF_THE_CLIENT = "error 2: "
 _log = logging.getLogger("flwr")
 _LONGEST_REASON = 180  # characters of what a silo says of itself that get into the log
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+# After a pass, the pause is at least so many times as long as the pulls in it that brought nothing. In a simulation
+# they and the silos' replies share one process: with 200 silos they took nearly half of an exchange.
+_REST = 10.0
 # A pull that takes longer than this was an outage of the SuperLink or a reply that did not come through.
 _STALL = 5.0
 # A reply may be pulled this long after the deadline of its exchange before Flower itself drops it.
@@ -146,13 +149,14 @@ def run_exchange(
         deadline = started + timeout + min(lost, _GRACE)
         overdue = time.monotonic() >= deadline
         before = time.monotonic()
-        arrived, stalled, reachable = _pass_over(grid, waiting, read, outcome, note)
+        arrived, stalled, vain, reachable = _pass_over(grid, waiting, read, outcome, note)
         if waiting and overdue:
             break
         if waiting:
             # Replies come in bursts: ask often while they come, seldom while silos train.
             pause = _SHORTEST_PAUSE if arrived else min(2 * pause, _LONGEST_PAUSE)
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())) if reachable else pause)
+            rest = min(max(pause, _REST * vain), _LONGEST_PAUSE)
+            time.sleep(min(rest, max(0.0, deadline - time.monotonic())) if reachable else rest)
         lost += stalled if reachable else time.monotonic() - before
     for ask in waiting.values():
         outcome.silent.setdefault(ask.silo, f"no answer within {timeout:g} s")
@@ -198,16 +202,20 @@ def _pass_over(
     receive: Callable[[Ask, RecordDict], None],
     outcome: Outcome,
     note: Callable[[Ask, Message], None],
-) -> tuple[int, float, bool]:
-    """One pull for each reply waited for: how many came, seconds lost to stalls, whether the SuperLink answers."""
-    arrived, stalled = 0, 0.0
+) -> tuple[int, float, float, bool]:
+    """One pull for each reply waited for.
+
+    Returns:
+        How many came, the seconds lost to stalls, those of pulls that brought nothing, whether the SuperLink answers.
+    """
+    arrived, stalled, vain = 0, 0.0, 0.0
     for message_id, ask in list(waiting.items()):
         began = time.monotonic()
         try:
             pulled = list(grid.pull_messages([message_id]))
         except OUTAGE as error:
             _log.warning("The SuperLink does not answer (%s); asking again", type(error).__name__)
-            return arrived, stalled, False
+            return arrived, stalled, vain, False
         except httpx.HTTPStatusError:
             continue  # the SuperLink is there and cannot give out this one reply; the others need not wait for it
         except Exception as error:  # the reply itself cannot be read: that silo's doing, and no one else's
@@ -216,11 +224,12 @@ def _pass_over(
             took = time.monotonic() - began
             stalled += took if took > _STALL else 0.0
             if not pulled:
+                vain += took
                 continue
             _take(pulled.pop(0), ask, receive, outcome, note)
         arrived += 1
         del waiting[message_id]
-    return arrived, stalled, True
+    return arrived, stalled, vain, True
 
 
 def _push(

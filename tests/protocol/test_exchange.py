@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted import Late, ScriptedGrid, record_of, reply, stopped_clock
 
 from fedlaw_flwr.events.types import NoReply, ReplyRejected
-from fedlaw_flwr.protocol import gate
+from fedlaw_flwr.protocol import exchange, gate
 from fedlaw_flwr.protocol.exchange import Ask, run_exchange
 from fedlaw_flwr.protocol.layout import Layout
 from fedlaw_flwr.protocol.roster import Roster
@@ -122,6 +122,17 @@ def test_it_asks_often_while_replies_come_and_seldom_while_silos_train():
     held = Held(ScriptedGrid([lambda received: None]))
     pauses = held.clock.slept
     assert pauses[0] <= 0.05 and max(pauses) == 0.5 and len(pauses) < 40
+
+
+def test_where_asking_takes_long_it_rests_ten_times_as_long():
+    class Slow(ScriptedGrid):
+        def pull_messages(self, message_ids):
+            exchange.time.sleep(0.004)  # the stopped clock's
+            return super().pull_messages(message_ids)
+
+    slow = Held(Slow([honest, honest, lambda received: None]), timeout=0.5)
+    rests = [pause for pause in slow.clock.slept if pause != 0.004]
+    assert slow.answered == [0, 1] and rests[0] == pytest.approx(0.04)
 
 
 # -- hostile replies ---------------------------------------------------------------------------------------------
