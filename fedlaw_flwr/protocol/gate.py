@@ -203,7 +203,7 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
         raise Rejected(f"review: array {min(missing)!r} is missing ({len(missing)} of {len(needed)} are)")
     if extra := set(arrays) - known:
         raise Rejected(f"review: array {min(extra)[:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
-    parts, largest = [], 0.0
+    parts, largest, squares = [], 0.0, 0.0
     for slot in layout.slots:
         if slot.kind != "parameter":
             continue
@@ -211,14 +211,14 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
             values = slot.reals(_decode(arrays[slot.key], slot))
         except Rejected as reason:
             raise Rejected(f"review: {reason}") from None
-        peak = float(np.max(np.abs(values), initial=0.0))
+        peak = float(max(np.max(values, initial=0), -np.min(values, initial=0)))  # NaN where there is one
         if not math.isfinite(peak):
             raise Rejected(f"review: array {slot.key!r} has a value that is not finite")
         largest = max(largest, peak)
         parts.append((slot.where, values))
     for where, values in parts:
-        gradient[where] = values.astype(np.float64) / largest if largest > 0 else 0.0
-    return blocks.norm(gradient)
+        squares += blocks.scaled(values, largest, gradient[where])
+    return math.sqrt(squares)
 
 
 def read_update(
@@ -246,6 +246,7 @@ def read_update(
     """
     arrays = only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
+    squares = 0.0
     for slot in model.layout.slots:
         values = _decode(arrays[slot.key], slot)
         if slot.kind == "fixed":  # the server's stays, whatever was sent
@@ -253,7 +254,7 @@ def read_update(
         values = slot.reals(values)
         if slot.kind == "parameter":
             with np.errstate(over="ignore", invalid="ignore"):
-                np.subtract(model.parameters[slot.where], values, out=update[slot.where], casting="same_kind")
+                squares += blocks.difference(model.parameters[slot.where], values, update[slot.where])
         else:
             with np.errstate(over="ignore"):  # a float64 buffer may not fit a float32 row
                 values = values.astype(model.layout.dtype, copy=False)
@@ -261,8 +262,7 @@ def read_update(
                 raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
             if buffers is not None:
                 buffers[slot.where] = values
-    with np.errstate(over="ignore", invalid="ignore"):
-        norm = blocks.norm(update)
+    norm = math.sqrt(squares) if squares >= 0 else math.nan
     if not math.isfinite(norm):
         raise Rejected(_why_no_norm(update, model.layout))
     return norm
@@ -325,6 +325,9 @@ def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
     if array.stype != "numpy.ndarray":
         raise Rejected(f"array {slot.key!r} is serialised as {array.stype[:_SHOWN]!r}, not 'numpy.ndarray'")
     size = slot.size * slot.dtype.itemsize
+    start = len(slot.header)
+    if len(array.data) == start + size and array.data.startswith(slot.header):  # as np.save writes it: nothing to parse
+        return np.frombuffer(array.data, dtype=slot.dtype, offset=start)
     if not size < len(array.data) <= size + _HEADER:
         raise Rejected(f"array {slot.key!r} has {len(array.data)} bytes where about {size} are expected")
     stream = io.BytesIO(array.data)
