@@ -16,8 +16,12 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """A silo that replies what it received; its reply is on the server's account."""
-    content = RecordDict({"arrays": message.content["arrays"], "metrics": MetricRecord({"loss": 1.0})})
+    """A silo that replies a copy of what it received, in memory of its own: one reply is on the server's account."""
+    arrays = {}
+    for key, array in message.content["arrays"].items():
+        copied = bytes(memoryview(array.data))
+        arrays[key] = Array(array.dtype, array.shape, array.stype, copied)
+    content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"loss": 1.0})})
     return Message(content, reply_to=message)
 
 
