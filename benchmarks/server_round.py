@@ -181,7 +181,9 @@ def main() -> None:
             n, d = SIZES[name]
             new = measured(n, d, chosen.repeats)
             for row in new:
-                print(f"n = {n}, d = {d}: {row['part']}: {row['matvecs']} matvecs, {row['milliseconds']} ms", flush=True)
+                print(
+                    f"n = {n}, d = {d}: {row['part']}: {row['matvecs']} matvecs, {row['milliseconds']} ms", flush=True
+                )
             rows = [row for row in rows if (int(row["n"]), int(row["d"])) != (n, d)] + new
     with chosen.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS)

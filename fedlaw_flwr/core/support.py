@@ -8,7 +8,6 @@ from fedlaw_flwr.core.blocks import Floats, Vector, columns
 from fedlaw_flwr.core.half import to_single
 from fedlaw_flwr.core.state import State
 
-
 _SINGLE = 2**19
 """Numbers of a block of float32 rows: wide enough that BLAS multiplies two of them at its full speed."""
 
@@ -86,9 +85,7 @@ def agreement(reviews: Floats, review_norms: Vector) -> Vector:
     return found
 
 
-def peer_support(
-    updates: Floats, reviews: Floats, update_norms: Vector, review_norms: Vector
-) -> tuple[Vector, Vector]:
+def peer_support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms: Vector) -> tuple[Vector, Vector]:
     """M of `support` and A of `agreement` in one pass over the reviews.
 
     Where reviews are kept in float16 and updates in float32, products of a block of columns are taken in float32 and

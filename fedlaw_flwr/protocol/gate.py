@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, TypeVar
 
 import numpy as np
@@ -247,21 +247,20 @@ def read_update(
     arrays = only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
     squares = 0.0
-    for slot in model.layout.slots:
-        values = _decode(arrays[slot.key], slot)
-        if slot.kind == "fixed":  # the server's stays, whatever was sent
-            continue
-        values = slot.reals(values)
-        if slot.kind == "parameter":
-            with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for slot in model.layout.slots:
+            values = _decode(arrays[slot.key], slot)
+            if slot.kind == "fixed":  # the server's stays, whatever was sent
+                continue
+            values = slot.reals(values)
+            if slot.kind == "parameter":
                 squares += blocks.difference(model.parameters[slot.where], values, update[slot.where])
-        else:
-            with np.errstate(over="ignore"):  # a float64 buffer may not fit a float32 row
-                values = values.astype(model.layout.dtype, copy=False)
-            if not np.all(np.isfinite(values)):
-                raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
-            if buffers is not None:
-                buffers[slot.where] = values
+            else:
+                values = values.astype(model.layout.dtype, copy=False)  # a float64 buffer may not fit a float32 row
+                if not np.all(np.isfinite(values)):
+                    raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
+                if buffers is not None:
+                    buffers[slot.where] = values
     norm = math.sqrt(squares) if squares >= 0 else math.nan
     if not math.isfinite(norm):
         raise Rejected(_why_no_norm(update, model.layout))
@@ -283,16 +282,18 @@ def only(content: RecordDict, kind: type[_Record], but: str = "") -> _Record:
 
 
 def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
-    expected = {slot.key for slot in layout.slots}
-    missing, extra = expected - set(arrays), set(arrays) - expected
+    expected, sent = layout.keys, set(arrays)
+    if sent == expected:
+        return
+    missing, extra = expected - sent, sent - expected
     if missing:
-        wrapped = _about_a_wrapper(set(arrays), expected)
+        wrapped = _about_a_wrapper(sent, expected)
         raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are){wrapped}")
     if extra:
         raise Rejected(f"array {sorted(extra)[0][:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
 
 
-def _about_a_wrapper(sent: set[str], expected: set[str]) -> str:
+def _about_a_wrapper(sent: Set[str], expected: Set[str]) -> str:
     """What to do where one side's keys are the other's behind the prefix of a wrapper; empty where they are not."""
     if (prefix := _prefix(sent, expected)) is not None:
         return (
@@ -304,7 +305,7 @@ def _about_a_wrapper(sent: set[str], expected: set[str]) -> str:
     return ""
 
 
-def _prefix(names: set[str], others: set[str]) -> str | None:
+def _prefix(names: Set[str], others: Set[str]) -> str | None:
     """The prefix of one or more wrappers without which the names are the others; None where there is none."""
     prefix = ""
     if len(names) != len(others):

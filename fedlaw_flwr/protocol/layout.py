@@ -43,7 +43,7 @@ class Slot:
     is_variance: bool = False
     is_finite: bool = True
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many numbers the array holds; a complex one counts once."""
         return int(np.prod(self.shape, dtype=np.int64))
@@ -74,7 +74,7 @@ class Slot:
 
     def reals(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """These values of the array, flat, as reals: twice as many where it is complex; exact, a view if it can be."""
-        flat = values.reshape(-1)
+        flat = values if values.ndim == 1 else values.reshape(-1)
         return np.ascontiguousarray(flat).view(self.real) if self.is_complex else flat
 
     def array(self, reals: NDArray[np.floating]) -> NDArray[np.generic]:
@@ -144,6 +144,11 @@ class Layout:
                 )
             raise InputError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
         return cls(tuple(slots), row)
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of the arrays."""
+        return frozenset(slot.key for slot in self.slots)
 
     @property
     def num_parameters(self) -> int:

@@ -25,7 +25,9 @@ def test_between_two_of_them_the_nearer_one_is_taken():
     off = ours != numpys
     assert off.mean() < 1e-2
     ours_off, numpys_off = (np.abs(half[off].astype(np.float64) - singles[off]) for half in (ours, numpys))
-    np.testing.assert_allclose(ours_off, numpys_off, rtol=0, atol=2e-11)  # a tie, or so small that float32 rounds it too
+    np.testing.assert_allclose(
+        ours_off, numpys_off, rtol=0, atol=2e-11
+    )  # a tie, or so small that float32 rounds it too
 
 
 def test_they_are_read_in_rows_and_columns_that_lie_apart():
