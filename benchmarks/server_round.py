@@ -11,6 +11,7 @@ import csv
 import logging
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,7 +42,7 @@ def replies(n: int, d: int, distinct: int, reviewed: bool) -> tuple[ArrayRecord,
     """The first model, and a reply of each silo: `distinct` different ones, taken in turn."""
     rng = np.random.default_rng(0)
     cuts = np.linspace(0, d, _ARRAYS + 1).astype(int)
-    parts = [slice(*pair) for pair in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [slice(*pair) for pair in pairwise(cuts)]
     theta = rng.standard_normal(d, np.float32)
 
     def record(row: np.ndarray) -> ArrayRecord:
@@ -85,7 +86,7 @@ def rounds(start: ArrayRecord, made: list[RecordDict], count: int, **settings: A
         **settings,
     )
     strategy.start(InProcessGrid(app, len(made)), start, num_rounds=count + 1)
-    return [1e3 * (after - before) for before, after in zip(ends, ends[1:], strict=False)]
+    return [1e3 * (after - before) for before, after in pairwise(ends)]
 
 
 def pieces(start: ArrayRecord, made: list[RecordDict], repeats: int) -> dict[str, list[float]]:

@@ -1,8 +1,8 @@
 """Sums over float32 rows, one block of columns at a time, so that no second matrix is ever made.
 
 Every function reads rows (m, d) of any float dtype, accumulates in float64 and holds one converted block of
-columns (2**16 numbers, half a MiB, kept in cache) besides its result. Converting a float32 matrix to float64 takes twice
-as long as multiplying it by a vector; `single_inner_products` and `single_weighted_sum` do not convert it.
+columns (2**16 numbers, half a MiB, kept in cache) besides its result. Converting a float32 matrix to float64 takes
+twice as long as multiplying it by a vector; `single_inner_products` and `single_weighted_sum` do not convert it.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ def single_inner_products(rows: Floats, direction: Floats) -> Vector:
     """Delta z as `inner_products`, with float32 rows multiplied in float32.
 
     The products of 2**13 columns are summed in float32 and these sums in float64. The error is at most a few 1e-7 of
-    |delta_i| |z|, less than what the rounding of the rows to float32 leaves open. Where a product is beyond float32, and
-    for rows of another dtype, the result is that of `inner_products`.
+    |delta_i| |z|, less than what the rounding of the rows to float32 leaves open. Where a product is beyond float32,
+    and for rows of another dtype, the result is that of `inner_products`.
 
     Args:
         rows: Delta, (m, d).
@@ -162,7 +162,7 @@ def norm(row: Floats) -> float:
 def _squares(part: Floats) -> float:
     """The sum of squares of a block of a row, in float64."""
     wide = part.astype(np.float64)
-    # A few thousand at a time: more of them BLAS would split among threads, which on a busy machine wait for one another.
+    # A few thousand at a time: more BLAS would split among threads, which on a busy machine wait for one another.
     pieces = (wide[start : start + _DOT] for start in range(0, wide.size, _DOT))
     return sum(float(np.dot(piece, piece)) for piece in pieces)
 

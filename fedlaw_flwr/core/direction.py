@@ -19,8 +19,8 @@ class Direction:
 
     Where float32 updates are clipped to C, z is kept in int32, in steps of C / (2**31 - 2**24): no number of z can be
     above C. Each of the m terms added is rounded to a step, so z is off by at most m / 2 steps in each number, and by
-    about sqrt(m d / 12) steps in its length: 1e-6 C for m = 200 and d = 178,110. Otherwise z is kept in float64, in steps
-    of 2**-50 of what it may reach.
+    about sqrt(m d / 12) steps in its length: 1e-6 C for m = 200 and d = 178,110. Otherwise z is kept in float64, in
+    steps of 2**-50 of what it may reach.
 
     Args:
         size: d, the number of parameters.

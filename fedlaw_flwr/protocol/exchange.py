@@ -235,11 +235,13 @@ def _push(
 ) -> dict[str, Ask]:
     """Sends every message in one push; returns the asks by the id under which their reply can be pulled."""
     messages = []
+    model_bytes = payload_bytes(names.content(message_type, arrays, ConfigRecord()))
     for ask in asks:
-        content = names.content(message_type, arrays, ConfigRecord({**config, "reply": ask.reply}))
+        told = ConfigRecord({**config, "reply": ask.reply})
+        content = names.content(message_type, arrays, told)
         group = str(config["server-round"])
         messages.append(Message(content, ask.silo.node_id, message_type, ttl=timeout + _GRACE, group_id=group))
-        outcome.bytes_down += payload_bytes(content)
+        outcome.bytes_down += model_bytes + payload_bytes({"": told})
     sent = set(retried(lambda: list(grid.push_messages(messages)), timeout))
     waiting = {}
     for ask, message in zip(asks, messages, strict=True):
