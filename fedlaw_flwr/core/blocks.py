@@ -38,9 +38,20 @@ def inner_products(rows: Floats, direction: Vector) -> Vector:
 def weighted_sum(weights: Vector, rows: Floats) -> Vector:
     """sum_i w_i D_i, shape (d,)."""
     result = np.empty(rows.shape[1])
+    _sum_into(result, weights, rows)
+    return result
+
+
+def rounded_sum(weights: Vector, rows: Floats) -> Floats:
+    """`weighted_sum`, rounded once to the rows' own dtype; equal columns have equal sums."""
+    result = np.empty(rows.shape[1], rows.dtype)
+    _sum_into(result, weights, rows)
+    return result
+
+
+def _sum_into(result: Floats, weights: Vector, rows: Floats) -> None:
     for block in columns(*rows.shape):
         result[block] = weights @ rows[:, block].astype(np.float64)
-    return result
 
 
 def single_inner_products(rows: Floats, direction: Floats) -> Vector:

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fedlaw_flwr.core.blocks import Vector, single_weighted_sum
+from fedlaw_flwr.core.blocks import Vector, rounded_sum
 from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.attendance import Asked
@@ -160,7 +160,8 @@ class Replies:
         """
         weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
         buffers = None if weighted is None else combine_buffers(model.layout, weighted)
-        step = single_weighted_sum(w, self.updates)
+        # In float64: in float32, BLAS rounds equal columns apart, and weights tied under two keys must stay equal.
+        step = rounded_sum(w, self.updates)
         return model.stepped(step, buffers, out=step)
 
 
@@ -265,11 +266,10 @@ class RoundExchanges:
             return
         roster = self._channel.roster
         able = {silo.node_id for silo in self._channel.able([roster.silo(silo.node_id) for silo in self.asked.silos])}
-        left_out = {silo for silo in self.asked.silos if silo.node_id not in able}
-        for silo in left_out:
+        for silo in [silo for silo in self.asked.silos if silo.node_id not in able]:
             _log.info("round %s: %s was asked before it said who it is, and sits out", self.server_round, silo)
             outcome.leave_out(silo)
-        silos, pool = ([silo for silo in part if silo not in left_out] for part in (self.asked.silos, self.asked.pool))
+        silos, pool = ([silo for silo in part if silo.node_id in able] for part in (self.asked.silos, self.asked.pool))
         self.asked = replace(self.asked, silos=silos, pool=pool)
 
     def second(self, model: Model, asked: Mask, wanted: Mask, receive: Receive) -> Outcome:
