@@ -18,7 +18,9 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """A silo that replies a copy of what it received, in memory of its own: one reply is on the server's account."""
     arrays = {}
-    for key, array in message.content["arrays"].items():
+    received = message.content["arrays"]
+    assert isinstance(received, ArrayRecord)
+    for key, array in received.items():
         copied = bytes(memoryview(array.data))
         arrays[key] = Array(array.dtype, array.shape, array.stype, copied)
     content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"loss": 1.0})})

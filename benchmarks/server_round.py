@@ -11,6 +11,7 @@ import csv
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -121,10 +122,10 @@ def pieces(start: ArrayRecord, made: list[RecordDict], repeats: int) -> dict[str
         learning = WeightLearning(options, n, 0.2, _LR, 0)
         losses = np.linspace(1.0, 2.0, n)
         first = Updates(silos, matrix.updates, losses, norms, n, 0, np.ones(n, bool))
-        trial = note("clip", lambda learning=learning, first=first: learning.open(1, first))
+        trial = note("clip", partial(learning.open, 1, first))
         assert isinstance(trial, Trial)
         got = Replies(silos, matrix.updates, matrix.buffers, losses, norms, np.zeros(n), Outcome())
-        note("trial step", lambda got=got, trial=trial: got.moved(model, trial.weights))
+        note("trial step", partial(got.moved, model, trial.weights))
         update = matrix.updates[0].copy()
 
         def gather(trial: Trial = trial, update: np.ndarray = update, norm: float = float(norms[0])) -> None:
@@ -133,9 +134,9 @@ def pieces(start: ArrayRecord, made: list[RecordDict], repeats: int) -> dict[str
 
         note("z", gather)
         trial.losses[:] = losses
-        step = note("alignment, scores, projection", lambda learning=learning, trial=trial: learning.close(trial, 0))
+        step = note("alignment, scores, projection", partial(learning.close, trial, 0))
         assert isinstance(step, Step)
-        note("step", lambda got=got, step=step: got.moved(model, step.weights))
+        note("step", partial(got.moved, model, step.weights))
     return found
 
 

@@ -27,7 +27,7 @@ def columns(rows: int, width: int, numbers: int = 0) -> Iterator[slice]:
     return (slice(start, min(start + step, width)) for start in range(0, width, step))
 
 
-def inner_products(rows: Floats, direction: Vector) -> Vector:
+def inner_products(rows: Floats, direction: Floats) -> Vector:
     """Delta z: the inner product of every row with direction (d,), shape (m,)."""
     result = np.zeros(rows.shape[0])
     for block in columns(*rows.shape):

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Set
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -217,7 +217,7 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
         largest = max(largest, peak)
         parts.append((slot.where, values))
     for where, values in parts:
-        squares += blocks.scaled(values, largest, gradient[where])
+        squares += blocks.scaled(cast(blocks.Floats, values), largest, gradient[where])
     return math.sqrt(squares)
 
 
@@ -254,7 +254,9 @@ def read_update(
                 continue
             values = slot.reals(values)
             if slot.kind == "parameter":
-                squares += blocks.difference(model.parameters[slot.where], values, update[slot.where])
+                squares += blocks.difference(
+                    model.parameters[slot.where], cast(blocks.Floats, values), update[slot.where]
+                )
             else:
                 values = values.astype(model.layout.dtype, copy=False)  # a float64 buffer may not fit a float32 row
                 if not np.all(np.isfinite(values)):

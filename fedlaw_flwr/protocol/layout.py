@@ -69,7 +69,7 @@ class Slot:
     def packed(self, reals: NDArray[np.floating]) -> Array:
         """The array on the wire made of its reals, serialised: one copy of its numbers."""
         plain = reals if reals.dtype == self.dtype and not self.is_complex else self.array(reals)
-        data = b"".join((self.header, np.ascontiguousarray(plain).reshape(-1).view(np.uint8)))
+        data = b"".join((self.header, np.ascontiguousarray(plain).reshape(-1).view(np.uint8).data))
         return Array(str(self.dtype), self.shape, "numpy.ndarray", data)
 
     def reals(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
