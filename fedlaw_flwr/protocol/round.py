@@ -266,10 +266,11 @@ class RoundExchanges:
             return
         roster = self._channel.roster
         able = {silo.node_id for silo in self._channel.able([roster.silo(silo.node_id) for silo in self.asked.silos])}
-        for silo in [silo for silo in self.asked.silos if silo.node_id not in able]:
+        left_out = {silo for silo in self.asked.silos if silo.node_id not in able}
+        for silo in left_out:
             _log.info("round %s: %s was asked before it said who it is, and sits out", self.server_round, silo)
             outcome.leave_out(silo)
-        silos, pool = ([silo for silo in part if silo.node_id in able] for part in (self.asked.silos, self.asked.pool))
+        silos, pool = ([silo for silo in part if silo not in left_out] for part in (self.asked.silos, self.asked.pool))
         self.asked = replace(self.asked, silos=silos, pool=pool)
 
     def second(self, model: Model, asked: Mask, wanted: Mask, receive: Receive) -> Outcome:
