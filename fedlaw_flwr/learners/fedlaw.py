@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, single_inner_products, single_weighted_sum
+from fedlaw_flwr.core.blocks import Floats, Vector, rounded_sum, single_inner_products
 from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import clusters
 from fedlaw_flwr.core.history import ScoreHistory
@@ -81,7 +81,7 @@ def loss_filter(on: bool, fence: float) -> LossFilter:
 
 def conflicting(updates: Floats, w: Vector) -> Rows:
     """The rows with weight that point against the step: w_i > 0 and <delta_i, sum_j w_j delta_j> < 0."""
-    along = single_inner_products(updates, single_weighted_sum(w, updates))
+    along = single_inner_products(updates, rounded_sum(w, updates))
     return np.flatnonzero((w > 0) & (along < 0))
 
 

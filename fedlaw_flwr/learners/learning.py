@@ -13,6 +13,7 @@ from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.one_thread import one_blas_thread
 from fedlaw_flwr.core.sampling import enough_asked
 from fedlaw_flwr.core.simplex import Simplex, capped, default_cap
 from fedlaw_flwr.core.standing import Sample
@@ -210,6 +211,7 @@ class WeightLearning:
         """
         self.simplex = Simplex.for_federation(n, self._max_byzantine, self._options.s, self._options.t)
 
+    @one_blas_thread()
     def open(self, round_number: int, first: Updates) -> Trial | Step | Skip:
         """Clips the updates and says what follows: a trial, a step with frozen weights, or a skipped round."""
         m = len(first.silos)
@@ -259,6 +261,7 @@ class WeightLearning:
         direction = Direction(first.updates.shape[1], clip, largest, first.updates.dtype)
         return Trial(w, direction, np.full(m, np.nan), account, first, federation, units, round_number)
 
+    @one_blas_thread()
     def close(self, trial: Trial, rejected: int) -> Step | Skip:
         """Learns the weights from what the trial brought, or skips the round where it brought too little.
 

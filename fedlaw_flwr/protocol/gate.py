@@ -246,7 +246,7 @@ def read_update(
     """
     arrays = only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
-    squares = 0.0
+    parts = []
     with np.errstate(over="ignore", invalid="ignore"):
         for slot in model.layout.slots:
             values = _decode(arrays[slot.key], slot)
@@ -254,16 +254,14 @@ def read_update(
                 continue
             values = slot.reals(values)
             if slot.kind == "parameter":
-                squares += blocks.difference(
-                    model.parameters[slot.where], cast(blocks.Floats, values), update[slot.where]
-                )
+                parts.append((slot.where, cast(blocks.Floats, values)))
             else:
                 values = values.astype(model.layout.dtype, copy=False)  # a float64 buffer may not fit a float32 row
                 if not np.all(np.isfinite(values)):
                     raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
                 if buffers is not None:
                     buffers[slot.where] = values
-    norm = math.sqrt(squares) if squares >= 0 else math.nan
+        norm = blocks.subtract(model.parameters, parts, update)
     if not math.isfinite(norm):
         raise Rejected(_why_no_norm(update, model.layout))
     return norm
@@ -327,10 +325,9 @@ def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
     """The numbers of one array, flat, as a view of the reply's bytes; header and size are checked before any use."""
     if array.stype != "numpy.ndarray":
         raise Rejected(f"array {slot.key!r} is serialised as {array.stype[:_SHOWN]!r}, not 'numpy.ndarray'")
-    size = slot.size * slot.dtype.itemsize
-    start = len(slot.header)
-    if len(array.data) == start + size and array.data.startswith(slot.header):  # as np.save writes it: nothing to parse
-        return np.frombuffer(array.data, dtype=slot.dtype, offset=start)
+    size, data, header = slot.size * slot.dtype.itemsize, array.data, slot.header
+    if len(data) == len(header) + size and data.startswith(header):  # as np.save writes it: nothing to parse
+        return np.frombuffer(data, slot.dtype, -1, len(header))
     if not size < len(array.data) <= size + _HEADER:
         raise Rejected(f"array {slot.key!r} has {len(array.data)} bytes where about {size} are expected")
     stream = io.BytesIO(array.data)

@@ -160,7 +160,6 @@ class Replies:
         """
         weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
         buffers = None if weighted is None else combine_buffers(model.layout, weighted)
-        # In float64: in float32, BLAS rounds equal columns apart, and weights tied under two keys must stay equal.
         step = rounded_sum(w, self.updates)
         return model.stepped(step, buffers, out=step)
 

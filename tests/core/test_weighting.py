@@ -199,14 +199,14 @@ def test_float32_rows_multiplied_in_float32_are_off_by_less_than_a_millionth(sca
     wide = rows.astype(np.float64)
     found = blocks.single_inner_products(rows, z)
     assert np.abs(found - wide @ z).max() < 1e-6 * np.linalg.norm(wide, axis=1).min() * np.linalg.norm(z)
-    summed = blocks.single_weighted_sum(w, rows)
+    summed = blocks.rounded_sum(w, rows)
     assert summed.dtype == np.float32 and np.all(np.abs(summed - w @ wide) <= 1e-6 * (w @ np.abs(wide)))
 
 
 def test_products_beyond_float32_are_taken_in_float64():
     rows = np.full((2, 3), 3e38, np.float32)
     assert blocks.single_inner_products(rows, np.full(3, 1e30))[0] == pytest.approx(9e68, rel=1e-6)
-    assert blocks.single_weighted_sum(np.array([0.5, 0.5]), rows)[0] == pytest.approx(3e38, rel=1e-6)
+    assert blocks.rounded_sum(np.array([0.5, 0.5]), rows)[0] == pytest.approx(3e38, rel=1e-6)
     assert blocks.single_inner_products(rows, np.zeros(3)).tolist() == [0, 0]
 
 
@@ -214,7 +214,7 @@ def test_rows_of_float64_keep_float64_s_digits():
     numbers = np.random.default_rng(7)
     rows, w, z = numbers.normal(size=(4, 11)), numbers.dirichlet(np.ones(4)), numbers.normal(size=11)
     np.testing.assert_allclose(blocks.single_inner_products(rows, z), rows @ z, rtol=1e-13)
-    np.testing.assert_allclose(blocks.single_weighted_sum(w, rows), w @ rows, rtol=1e-13)
+    np.testing.assert_allclose(blocks.rounded_sum(w, rows), w @ rows, rtol=1e-13)
 
 
 # -- z ----------------------------------------------------------------------------------------------------------
