@@ -1,13 +1,17 @@
-"""What a round costs the server, in matrix-vector products: `python -m benchmarks.server_round` writes a CSV.
+"""What a round costs the server, in matrix-vector products: `python -m benchmarks.server_round [SIZE ...]`.
 
 Every time is CPU time of this process with one thread, as a multiple of one `w @ G` on the float32 matrix G (n, d) of
-the updates, measured in the same run; a copy of G is measured beside it. CPU time is what the round costs whatever else
-the machine does. Silos' replies are made beforehand, so that what is timed is the server's part: from Flower's messages
-in memory to the new model. Sending them is Flower's part and is not in it.
+the updates, measured in the same run. CPU time is what the round costs whatever else the machine does. Silos' replies
+are made beforehand, so that what is timed is the server's part: from Flower's messages in memory to the new model.
+Sending them is Flower's part and is not in it. Medians are written into docs/performance.json and its table into
+docs/performance.md; sizes that are not named keep their figures.
+
+Beside each part stands the least that it could cost: the traffic between memory and processor that it cannot do
+without, at the speed of `w @ G` where the matrix is read, and of a copy where it is written too.
 """
 
 import argparse
-import csv
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,6 +26,8 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 from threadpoolctl import threadpool_limits
 
+from benchmarks import performance
+from benchmarks.arithmetic import machine
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.learners.learning import Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.protocol import gate
@@ -31,9 +37,23 @@ from fedlaw_flwr.protocol.roster import Silo
 from fedlaw_flwr.protocol.round import Matrix, Replies
 from fedlaw_flwr.strategy import FedLAW
 
-OUT = Path("docs/research/server-round.csv")
-FIELDS = ("n", "d", "part", "matvecs", "milliseconds", "repeats")
+TABLE = "server-round"
 SIZES = {"50": (50, 178_110), "200": (200, 178_110), "resnet18": (20, 11_000_000), "huge": (8, 100_000_000)}
+# What each part must read (in matvecs) and what it must read and write (in copies of G). A fifth of the rows are
+# clipped. The updates at the trial model are added to z as they are decoded, so they need not come from memory again.
+FLOORS = {
+    "w @ G": (1.0, 0.0),
+    "copy of G": (0.0, 1.0),
+    "decode, subtract, norm": (0.0, 1.0),
+    "clip": (0.0, 0.2),
+    "trial step": (1.0, 0.0),
+    "z": (0.0, 0.0),
+    "alignment, scores, projection": (1.0, 0.0),
+    "step": (1.0, 0.0),
+    "arithmetic on the matrix": (3.0, 0.2),
+    "a held round": (1.0, 1.2),
+    "a weight round": (4.0, 1.2),  # of exchange 2's replies each is read; the row they are decoded into stays in cache
+}
 _ARRAYS = 6  # of the model, as an MLP of three layers has
 _STEP = 1e-2  # the length of an update's coordinates beside the model's, which are about 1
 _LR = 0.1
@@ -109,15 +129,11 @@ def pieces(start: ArrayRecord, made: list[RecordDict], repeats: int) -> dict[str
 
     decode()
     norms = decode()
-    G, w32, other = matrix.updates, np.full(n, 1 / n, np.float32), None
-    if n * layout.num_parameters < 4e8:
-        other = np.empty_like(G)
-        np.copyto(other, G)
+    G, w32, half = matrix.updates, np.full(n, 1 / n, np.float32), n // 2
     for _ in range(repeats):
-        decode()
         note("w @ G", lambda: w32 @ G)
-        if other is not None:
-            note("copy of G", lambda: np.copyto(other, G))
+        note("copy of G", lambda: np.copyto(G[:half], G[n - half :]))  # of half of it: decoding makes it anew
+        found["copy of G"][-1] *= n / half
         norms = note("decode, subtract, norm", decode)
         learning = WeightLearning(options, n, 0.2, _LR, 0)
         losses = np.linspace(1.0, 2.0, n)
@@ -150,34 +166,34 @@ def measured(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
     if n * d < 4e8:  # the reviews are half a matrix more
         start, made = replies(n, d, distinct, reviewed=True)
         parts["a round of peer review"] = rounds(start, made, repeats, weight_rounds=-1, variant="review")
-    unit = median(parts["w @ G"])
+    unit, copy = median(parts["w @ G"]), median(parts["copy of G"])
     arithmetic = ("clip", "trial step", "z", "alignment, scores, projection", "step")
     parts["arithmetic on the matrix"] = [sum(median(parts[part]) for part in arithmetic)]
-    return [
-        {
-            "n": n,
-            "d": d,
-            "part": part,
-            "matvecs": round(median(times) / unit, 2),
-            "milliseconds": round(median(times), 2),
-            "repeats": len(times),
-        }
-        for part, times in parts.items()
-    ]
+    rows = []
+    for part, times in parts.items():
+        reads, copies = FLOORS.get(part, (None, None))
+        rows.append(
+            {
+                "n": n,
+                "d": d,
+                "part": part,
+                "matvecs": round(median(times) / unit, 2),
+                "floor": None if reads is None or copies is None else round(reads + copies * copy / unit, 2),
+                "milliseconds": round(median(times), 2),
+                "repeats": repeats,
+            }
+        )
+    return rows
 
 
 def main() -> None:
-    """Measures the sizes named and puts their rows into the CSV."""
+    """Measures the sizes named and puts their rows into the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sizes", nargs="*", default=["50", "200", "resnet18"])
+    parser.add_argument("sizes", nargs="*", default=["50", "200"], help=", ".join(SIZES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=performance.FIGURES, help="the JSON file; its table goes beside it")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    rows: list[dict[str, Any]] = []
-    if chosen.out.exists():
-        with chosen.out.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
     with threadpool_limits(1):
         for name in chosen.sizes:
             n, d = SIZES[name]
@@ -186,11 +202,10 @@ def main() -> None:
                 print(
                     f"n = {n}, d = {d}: {row['part']}: {row['matvecs']} matvecs, {row['milliseconds']} ms", flush=True
                 )
-            rows = [row for row in rows if (int(row["n"]), int(row["d"])) != (n, d)] + new
-    with chosen.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+            figures = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
+            rows = [row for row in figures.get(TABLE, {}).get("rows", []) if (row["n"], row["d"]) != (n, d)] + new
+            rows.sort(key=lambda row: (row["d"], row["n"]))
+            performance.write(chosen.out, TABLE, {"machine": machine(), "rows": rows})
 
 
 if __name__ == "__main__":

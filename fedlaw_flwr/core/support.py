@@ -11,6 +11,9 @@ from fedlaw_flwr.core.state import State
 _SINGLE = 2**19
 """Numbers of a block of float32 rows: wide enough that BLAS multiplies two of them at its full speed."""
 
+_FINEST = 126
+"""2 to this and to the opposite power are normal float32 numbers."""
+
 
 def cosines(updates: Floats, directions: Floats, update_norms: Vector, direction_norms: Vector) -> Vector:
     """<delta_i, r_j> / (|delta_i| |r_j|), the cosine of each update with each direction.
@@ -90,7 +93,7 @@ def peer_support(updates: Floats, reviews: Floats, update_norms: Vector, review_
 
     Where reviews are kept in float16 and updates in float32, products of a block of columns are taken in float32 and
     summed over the blocks in float64: their error, about 1e-6, is far below the 5e-4 to which float16 rounds a review.
-    Otherwise they are taken in float64. Memory: a block of 2 MiB. Time: 2 m^2 d multiplications.
+    Otherwise they are taken in float64. Memory: blocks of 2 MiB. Time: 1.5 m^2 d multiplications, as A is symmetric.
 
     Args:
         updates: delta_i, (m, d).
@@ -105,12 +108,13 @@ def peer_support(updates: Floats, reviews: Floats, update_norms: Vector, review_
         return support(updates, reviews, update_norms, review_norms), agreement(reviews, review_norms)
     (m, d), unknown = updates.shape, ~np.isfinite(review_norms)
     ours, theirs = np.zeros((m, m)), np.zeros((m, m))
-    exponent = int(np.frexp(update_norms.max(initial=0.0))[1])
+    # as multiples of a power of 2 near the longest update: no product is beyond float32
+    exponent = min(max(int(np.frexp(update_norms.max(initial=0.0))[1]), -_FINEST), _FINEST)
+    shrink = np.float32(2.0**-exponent)
     for block in columns(m, d, _SINGLE):
         right = to_single(reviews[:, block])
         right[unknown] = 0.0
-        # as multiples of 2**exponent, of which no update is longer: no product is beyond float32
-        ours += np.ldexp(updates[:, block], -exponent) @ right.T
+        ours += (updates[:, block] * shrink) @ right.T
         theirs += right @ right.T
     found = _over_norms(np.ldexp(ours, exponent), update_norms, review_norms)
     agreed = _over_norms(theirs, np.where(unknown, 0.0, review_norms), review_norms)
