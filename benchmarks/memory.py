@@ -7,6 +7,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from benchmarks import performance
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.strategy import FedLAW
 
@@ -16,8 +17,14 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """A silo that replies what it received; its reply is on the server's account."""
-    content = RecordDict({"arrays": message.content["arrays"], "metrics": MetricRecord({"loss": 1.0})})
+    """A silo that replies a copy of what it received, in memory of its own: one reply is on the server's account."""
+    arrays = {}
+    received = message.content["arrays"]
+    assert isinstance(received, ArrayRecord)
+    for key, array in received.items():
+        copied = bytes(memoryview(array.data))
+        arrays[key] = Array(array.dtype, array.shape, array.stype, copied)
+    content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"loss": 1.0})})
     return Message(content, reply_to=message)
 
 
@@ -33,11 +40,14 @@ def peak(num_silos: int) -> float:
 
 
 def main() -> None:
-    """Prints the peak for several sizes, and what is left after n."""
+    """Measures the peak for several sizes, prints it and writes it into docs/performance.json and its page."""
     logging.disable(logging.CRITICAL)
+    rows = []
     for num_silos in (6, 12, 24, 48):
         models = peak(num_silos)
         print(f"n = {num_silos}: {models:.2f} models, n + {models - num_silos:.2f}")
+        rows.append({"n": num_silos, "models": round(models, 2)})
+    performance.write(performance.FIGURES, "memory", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -117,6 +117,35 @@ def bytes_to(figures: dict[str, Any]) -> str:
     return _made_on(figures) + "\n\n" + "\n".join(lines)
 
 
+def server_round(figures: dict[str, Any]) -> str:
+    """A line a part of a round, two columns a size: what it costs and the least it could, in matvecs."""
+    rows = figures["rows"]
+    sizes = list(dict.fromkeys((row["n"], row["d"]) for row in rows))
+    cells = {(row["part"], row["n"], row["d"]): row for row in rows}
+    lines = [
+        "| in matvecs | " + " | ".join(f"n = {n}, d = {d:,} | floor" for n, d in sizes) + " |",
+        "|---|" + "---:|" * (2 * len(sizes)),
+    ]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        shown = []
+        for n, d in sizes:
+            row = cells.get((part, n, d))
+            shown += ["", ""] if row is None else [f"{row['matvecs']:.1f}", _floor(row["floor"])]
+        lines.append(f"| {part} | " + " | ".join(shown) + " |")
+    units = [
+        f"{cells['w @ G', n, d]['milliseconds']:.1f} ms (n = {n}, d = {d:,}; {cells['w @ G', n, d]['repeats']} runs)"
+        for n, d in sizes
+    ]
+    return _made_on(figures) + " One matvec: " + ", ".join(units) + ".\n\n" + "\n".join(lines)
+
+
+def memory(figures: dict[str, Any]) -> str:
+    """A line a number of silos."""
+    lines = ["| n | peak, in models | beyond n |", "|---:|---:|---:|"]
+    lines += [f"| {row['n']} | {row['models']:.2f} | {row['models'] - row['n']:.2f} |" for row in figures["rows"]]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "arithmetic": arithmetic,
     "projection": projection,
@@ -124,6 +153,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engines": engines,
     "growth": growth,
     "bytes_to": bytes_to,
+    "server-round": server_round,
+    "memory": memory,
 }
 
 
@@ -159,6 +190,10 @@ def _runs(rows: list[dict[str, Any]]) -> str:
     counts = " to ".join(str(count) for count in sorted({min(several), max(several)}))
     medians = f"Medians of {counts} runs"
     return medians + (f"; run once only, because slow: {', '.join(once)}." if once else ".")
+
+
+def _floor(matvecs: float | None) -> str:
+    return "" if matvecs is None else f"{matvecs:.1f}"
 
 
 def _cell(row: dict[str, Any] | None, least: float) -> str:

@@ -5,7 +5,14 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Floats, Vector, columns
+from fedlaw_flwr.core.half import to_single
 from fedlaw_flwr.core.state import State
+
+_SINGLE = 2**19
+"""Numbers of a block of float32 rows: wide enough that BLAS multiplies two of them at its full speed."""
+
+_FINEST = 126
+"""2 to this and to the opposite power are normal float32 numbers."""
 
 
 def cosines(updates: Floats, directions: Floats, update_norms: Vector, direction_norms: Vector) -> Vector:
@@ -28,8 +35,14 @@ def cosines(updates: Floats, directions: Floats, update_norms: Vector, direction
         left, right = updates[:, block].astype(np.float64), directions[:, block].astype(np.float64)
         right[~known] = 0.0
         products += left @ right.T
-    scale = np.outer(update_norms, np.where(known, direction_norms, 0.0))
-    found: Vector = np.divide(products, scale, out=np.zeros((m, k)), where=scale > 0)
+    return _over_norms(products, update_norms, direction_norms)
+
+
+def _over_norms(products: Vector, left_norms: Vector, right_norms: Vector) -> Vector:
+    """Products (m, k) over the norms of both sides: 0 where either is 0, NaN in the column of a norm that is."""
+    known = np.isfinite(right_norms)
+    scale = np.outer(left_norms, np.where(known, right_norms, 0.0))
+    found: Vector = np.divide(products, scale, out=np.zeros(products.shape), where=scale > 0)
     np.clip(found, -1.0, 1.0, out=found)
     found[:, ~known] = np.nan
     return found
@@ -73,6 +86,42 @@ def agreement(reviews: Floats, review_norms: Vector) -> Vector:
     found[np.ix_(known, known)] = cosines(reviews[known], reviews[known], review_norms[known], review_norms[known])
     np.fill_diagonal(found, np.nan)
     return found
+
+
+def peer_support(updates: Floats, reviews: Floats, update_norms: Vector, review_norms: Vector) -> tuple[Vector, Vector]:
+    """M of `support` and A of `agreement` in one pass over the reviews.
+
+    Where reviews are kept in float16 and updates in float32, products of a block of columns are taken in float32 and
+    summed over the blocks in float64: their error, about 1e-6, is far below the 5e-4 to which float16 rounds a review.
+    Otherwise they are taken in float64. Memory: blocks of 2 MiB. Time: 1.5 m^2 d multiplications, as A is symmetric.
+
+    Args:
+        updates: delta_i, (m, d).
+        reviews: r_j, (m, d).
+        update_norms: |delta_i|, (m,).
+        review_norms: |r_j|, (m,); NaN for a silo without a valid review, whose row may hold anything.
+
+    Returns:
+        M and A, (m, m) each.
+    """
+    if reviews.dtype != np.float16 or updates.dtype != np.float32:
+        return support(updates, reviews, update_norms, review_norms), agreement(reviews, review_norms)
+    (m, d), unknown = updates.shape, ~np.isfinite(review_norms)
+    ours, theirs = np.zeros((m, m)), np.zeros((m, m))
+    # as multiples of a power of 2 near the longest update: no product is beyond float32
+    exponent = min(max(int(np.frexp(update_norms.max(initial=0.0))[1]), -_FINEST), _FINEST)
+    shrink = np.float32(2.0**-exponent)
+    for block in columns(m, d, _SINGLE):
+        right = to_single(reviews[:, block])
+        right[unknown] = 0.0
+        ours += (updates[:, block] * shrink) @ right.T
+        theirs += right @ right.T
+    found = _over_norms(np.ldexp(ours, exponent), update_norms, review_norms)
+    agreed = _over_norms(theirs, np.where(unknown, 0.0, review_norms), review_norms)
+    agreed[unknown] = np.nan
+    np.fill_diagonal(found, np.nan)
+    np.fill_diagonal(agreed, np.nan)
+    return found, agreed
 
 
 def contrast(found: Vector, share: float) -> Vector:

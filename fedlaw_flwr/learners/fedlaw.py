@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, inner_products, weighted_sum
+from fedlaw_flwr.core.blocks import Floats, Vector, rounded_sum, single_inner_products
 from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import clusters
 from fedlaw_flwr.core.history import ScoreHistory
@@ -81,7 +81,7 @@ def loss_filter(on: bool, fence: float) -> LossFilter:
 
 def conflicting(updates: Floats, w: Vector) -> Rows:
     """The rows with weight that point against the step: w_i > 0 and <delta_i, sum_j w_j delta_j> < 0."""
-    along = inner_products(updates, weighted_sum(w, updates))
+    along = single_inner_products(updates, rounded_sum(w, updates))
     return np.flatnonzero((w > 0) & (along < 0))
 
 
@@ -99,7 +99,7 @@ def build(options: WeightOptions) -> Pieces:
         standing=Standing(options.schedule()),
         find_conflicts=conflicting if options.relearn_on_conflict else None,
         filter_losses=loss_filter(options.loss_filter, options.loss_fence),
-        align=inner_products,
+        align=single_inner_products,
         score=DecayedScore(options.beta, options.score_decay) if options.score_decay else GradientScore(options.beta),
         select=projected,
     )

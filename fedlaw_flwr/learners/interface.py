@@ -146,7 +146,7 @@ Clip = Callable[[Vector, int, float, Mask], float | None]
 LossFilter = Callable[[Vector], tuple[Vector, Mask]]
 """losses (m,) -> the losses to believe (m,), and which of them were changed (m,)."""
 
-Align = Callable[[Floats, Vector], Vector]
+Align = Callable[[Floats, Floats], Vector]
 """(updates (m, d), z (d,)) -> how far each update points along z, (m,)."""
 
 Select = Callable[[Vector, Evidence], Vector]

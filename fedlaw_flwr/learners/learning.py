@@ -13,12 +13,13 @@ from fedlaw_flwr.core.clipping import clip_threshold
 from fedlaw_flwr.core.clusters import cap_cluster_weight
 from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.errors import InputError
+from fedlaw_flwr.core.one_thread import one_blas_thread
 from fedlaw_flwr.core.sampling import enough_asked
 from fedlaw_flwr.core.simplex import Simplex, capped, default_cap
 from fedlaw_flwr.core.standing import Sample
 from fedlaw_flwr.core.state import State, Stateful, gathered, restore_all
 from fedlaw_flwr.core.step import step_like
-from fedlaw_flwr.core.support import agreement, cosines, support
+from fedlaw_flwr.core.support import cosines, peer_support
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions, check_start
@@ -210,6 +211,7 @@ class WeightLearning:
         """
         self.simplex = Simplex.for_federation(n, self._max_byzantine, self._options.s, self._options.t)
 
+    @one_blas_thread()
     def open(self, round_number: int, first: Updates) -> Trial | Step | Skip:
         """Clips the updates and says what follows: a trial, a step with frozen weights, or a skipped round."""
         m = len(first.silos)
@@ -256,9 +258,10 @@ class WeightLearning:
         if self.pieces.judge is not None:
             return self._judged(self.pieces.judge, first, present, clip, account, round_number)
         largest = float(first.norms.max(initial=0.0))
-        direction = Direction(first.updates.shape[1], clip, largest)
+        direction = Direction(first.updates.shape[1], clip, largest, first.updates.dtype)
         return Trial(w, direction, np.full(m, np.nan), account, first, federation, units, round_number)
 
+    @one_blas_thread()
     def close(self, trial: Trial, rejected: int) -> Step | Skip:
         """Learns the weights from what the trial brought, or skips the round where it brought too little.
 
@@ -332,10 +335,11 @@ class WeightLearning:
         if missing := self._missing_voices(reviews, present):
             return Skip(missing, account)
         norms = first.norms if clip is None else np.minimum(first.norms, clip)
+        supported, agreed = peer_support(first.updates, reviews.gradients, norms, reviews.norms)
         evidence = PeerEvidence(
             silos=first.silos,
-            support=support(first.updates, reviews.gradients, norms, reviews.norms),
-            agreement=agreement(reviews.gradients, reviews.norms),
+            support=supported,
+            agreement=agreed,
             root=None if reviews.root is None else _support_of(reviews.root, first.updates, norms),
             losses=reviews.losses,
             excess=_excess(first.norms, clip_threshold(first.norms, present.b)),
@@ -369,7 +373,7 @@ class WeightLearning:
             "review lowers)"
         )
 
-    def _evidence(self, trial: Trial, scored: Rows, units: Rows, z: Vector, simplex: Simplex) -> tuple[Evidence, Mask]:
+    def _evidence(self, trial: Trial, scored: Rows, units: Rows, z: Floats, simplex: Simplex) -> tuple[Evidence, Mask]:
         """What the trial says of the silos scored, and whose loss the filter changed."""
         sizes = np.bincount(units)
         losses, raised = self.pieces.filter_losses(trial.losses[scored])

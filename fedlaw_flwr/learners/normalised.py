@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedlaw_flwr.core.blocks import Floats, Vector, inner_products
+from fedlaw_flwr.core.blocks import Floats, Vector, norm, single_inner_products
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Learner, Pieces
 from fedlaw_flwr.learners.options import WeightOptions
 
 
-def align(updates: Floats, direction: Vector) -> Vector:
+def align(updates: Floats, direction: Floats) -> Vector:
     """<delta_i, z> median_j |delta_j| / |delta_i|."""
-    norms = np.linalg.norm(updates.astype(np.float64), axis=1)
-    scaled: Vector = inner_products(updates, direction) * np.median(norms) / np.maximum(norms, 1e-30)
+    norms = np.array([norm(row) for row in updates])
+    scaled: Vector = single_inner_products(updates, direction) * np.median(norms) / np.maximum(norms, 1e-30)
     return scaled
 
 

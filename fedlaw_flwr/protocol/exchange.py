@@ -244,11 +244,14 @@ def _push(
 ) -> dict[str, Ask]:
     """Sends every message in one push; returns the asks by the id under which their reply can be pulled."""
     messages = []
+    group = str(config["server-round"])
+    told = {reply: ConfigRecord({**config, "reply": reply}) for reply in {ask.reply for ask in asks}}
+    sizes = {reply: payload_bytes(names.content(message_type, arrays, record)) for reply, record in told.items()}
     for ask in asks:
-        content = names.content(message_type, arrays, ConfigRecord({**config, "reply": ask.reply}))
-        group = str(config["server-round"])
+        # A copy: what a silo in this process does to its config is no one else's concern.
+        content = names.content(message_type, arrays, told[ask.reply].copy())
         messages.append(Message(content, ask.silo.node_id, message_type, ttl=timeout + _GRACE, group_id=group))
-        outcome.bytes_down += payload_bytes(content)
+        outcome.bytes_down += sizes[ask.reply]
     sent = set(retried(lambda: list(grid.push_messages(messages)), timeout))
     waiting = {}
     for ask, message in zip(asks, messages, strict=True):

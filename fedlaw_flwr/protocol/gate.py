@@ -3,8 +3,8 @@
 import io
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Set
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -203,7 +203,7 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
         raise Rejected(f"review: array {min(missing)!r} is missing ({len(missing)} of {len(needed)} are)")
     if extra := set(arrays) - known:
         raise Rejected(f"review: array {min(extra)[:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
-    parts, largest = [], 0.0
+    parts, largest, squares = [], 0.0, 0.0
     for slot in layout.slots:
         if slot.kind != "parameter":
             continue
@@ -211,14 +211,14 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
             values = slot.reals(_decode(arrays[slot.key], slot))
         except Rejected as reason:
             raise Rejected(f"review: {reason}") from None
-        peak = float(np.max(np.abs(values), initial=0.0))
+        peak = float(max(np.max(values, initial=0), -np.min(values, initial=0)))  # NaN where there is one
         if not math.isfinite(peak):
             raise Rejected(f"review: array {slot.key!r} has a value that is not finite")
         largest = max(largest, peak)
         parts.append((slot.where, values))
     for where, values in parts:
-        gradient[where] = values.astype(np.float64) / largest if largest > 0 else 0.0
-    return blocks.norm(gradient)
+        squares += blocks.scaled(cast(blocks.Floats, values), largest, gradient[where])
+    return math.sqrt(squares)
 
 
 def read_update(
@@ -246,23 +246,22 @@ def read_update(
     """
     arrays = only(content, ArrayRecord, but=REVIEW if with_review else "")
     _check_keys(arrays, model.layout)
-    for slot in model.layout.slots:
-        values = _decode(arrays[slot.key], slot)
-        if slot.kind == "fixed":  # the server's stays, whatever was sent
-            continue
-        values = slot.reals(values)
-        if slot.kind == "parameter":
-            with np.errstate(over="ignore", invalid="ignore"):
-                np.subtract(model.parameters[slot.where], values, out=update[slot.where], casting="same_kind")
-        else:
-            with np.errstate(over="ignore"):  # a float64 buffer may not fit a float32 row
-                values = values.astype(model.layout.dtype, copy=False)
-            if not np.all(np.isfinite(values)):
-                raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
-            if buffers is not None:
-                buffers[slot.where] = values
+    parts = []
     with np.errstate(over="ignore", invalid="ignore"):
-        norm = blocks.norm(update)
+        for slot in model.layout.slots:
+            values = _decode(arrays[slot.key], slot)
+            if slot.kind == "fixed":  # the server's stays, whatever was sent
+                continue
+            values = slot.reals(values)
+            if slot.kind == "parameter":
+                parts.append((slot.where, cast(blocks.Floats, values)))
+            else:
+                values = values.astype(model.layout.dtype, copy=False)  # a float64 buffer may not fit a float32 row
+                if not np.all(np.isfinite(values)):
+                    raise Rejected(f"array {slot.key!r} has a value that is not finite in {model.layout.dtype}")
+                if buffers is not None:
+                    buffers[slot.where] = values
+        norm = blocks.subtract(model.parameters, parts, update)
     if not math.isfinite(norm):
         raise Rejected(_why_no_norm(update, model.layout))
     return norm
@@ -283,16 +282,18 @@ def only(content: RecordDict, kind: type[_Record], but: str = "") -> _Record:
 
 
 def _check_keys(arrays: ArrayRecord, layout: Layout) -> None:
-    expected = {slot.key for slot in layout.slots}
-    missing, extra = expected - set(arrays), set(arrays) - expected
+    expected, sent = layout.keys, set(arrays)
+    if sent == expected:
+        return
+    missing, extra = expected - sent, sent - expected
     if missing:
-        wrapped = _about_a_wrapper(set(arrays), expected)
+        wrapped = _about_a_wrapper(sent, expected)
         raise Rejected(f"array {sorted(missing)[0]!r} is missing ({len(missing)} of {len(expected)} are){wrapped}")
     if extra:
         raise Rejected(f"array {sorted(extra)[0][:_SHOWN]!r} is not one of the model's ({len(extra)} are not)")
 
 
-def _about_a_wrapper(sent: set[str], expected: set[str]) -> str:
+def _about_a_wrapper(sent: Set[str], expected: Set[str]) -> str:
     """What to do where one side's keys are the other's behind the prefix of a wrapper; empty where they are not."""
     if (prefix := _prefix(sent, expected)) is not None:
         return (
@@ -304,7 +305,7 @@ def _about_a_wrapper(sent: set[str], expected: set[str]) -> str:
     return ""
 
 
-def _prefix(names: set[str], others: set[str]) -> str | None:
+def _prefix(names: Set[str], others: Set[str]) -> str | None:
     """The prefix of one or more wrappers without which the names are the others; None where there is none."""
     prefix = ""
     if len(names) != len(others):
@@ -324,7 +325,9 @@ def _decode(array: Array, slot: Slot) -> NDArray[np.generic]:
     """The numbers of one array, flat, as a view of the reply's bytes; header and size are checked before any use."""
     if array.stype != "numpy.ndarray":
         raise Rejected(f"array {slot.key!r} is serialised as {array.stype[:_SHOWN]!r}, not 'numpy.ndarray'")
-    size = slot.size * slot.dtype.itemsize
+    size, data, header = slot.size * slot.dtype.itemsize, array.data, slot.header
+    if len(data) == len(header) + size and data.startswith(header):  # as np.save writes it: nothing to parse
+        return np.frombuffer(data, slot.dtype, -1, len(header))
     if not size < len(array.data) <= size + _HEADER:
         raise Rejected(f"array {slot.key!r} has {len(array.data)} bytes where about {size} are expected")
     stream = io.BytesIO(array.data)

@@ -1,8 +1,10 @@
 """How a model's state dict lies in one row of numbers: which key is a parameter, a buffer or fixed, and where."""
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -41,7 +43,7 @@ class Slot:
     is_variance: bool = False
     is_finite: bool = True
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many numbers the array holds; a complex one counts once."""
         return int(np.prod(self.shape, dtype=np.int64))
@@ -56,9 +58,23 @@ class Slot:
         """Whether each of its numbers is two reals, in the order real part, imaginary part."""
         return self.dtype.kind == "c"
 
+    @cached_property
+    def header(self) -> bytes:
+        """What np.save writes before the numbers of this array, stored by rows."""
+        stream = io.BytesIO()
+        told = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(stream, told)
+        return stream.getvalue()
+
+    def packed(self, reals: NDArray[np.floating]) -> Array:
+        """The array on the wire made of its reals, serialised: one copy of its numbers."""
+        plain = reals if reals.dtype == self.dtype and not self.is_complex else self.array(reals)
+        data = b"".join((self.header, np.ascontiguousarray(plain).reshape(-1).view(np.uint8).data))
+        return Array(str(self.dtype), self.shape, "numpy.ndarray", data)
+
     def reals(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """These values of the array, flat, as reals: twice as many where it is complex; exact, a view if it can be."""
-        flat = values.reshape(-1)
+        flat = values if values.ndim == 1 else values.reshape(-1)
         return np.ascontiguousarray(flat).view(self.real) if self.is_complex else flat
 
     def array(self, reals: NDArray[np.floating]) -> NDArray[np.generic]:
@@ -129,6 +145,11 @@ class Layout:
             raise InputError(f"the model has no trainable float array among its {len(slots)}: nothing to learn{why}")
         return cls(tuple(slots), row)
 
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of the arrays."""
+        return frozenset(slot.key for slot in self.slots)
+
     @property
     def num_parameters(self) -> int:
         """d, the length of an update: how many reals the parameters are."""
@@ -198,27 +219,39 @@ class Model:
     fixed: dict[str, NDArray[np.generic]]
 
     def arrays(self) -> ArrayRecord:
-        """The state dict as Flower sends it, in the order, shapes and dtypes it came in."""
-        record = ArrayRecord()
+        """The state dict as Flower sends it, in the order, shapes and dtypes it came in.
+
+        It is serialised once, however often it is asked for: each call gives a record of its own with the same arrays.
+        """
+        return ArrayRecord(self._serialised)
+
+    @cached_property
+    def _serialised(self) -> dict[str, Array]:
+        found = {}
         for slot in self.layout.slots:
             if slot.kind == "fixed":
-                value = self.fixed[slot.key]
+                found[slot.key] = Array(self.fixed[slot.key])
             else:
                 row = self.parameters if slot.kind == "parameter" else self.buffers
-                value = slot.array(row[slot.where])
-            record[slot.key] = Array(value)
-        return record
+                found[slot.key] = slot.packed(row[slot.where])
+        return found
 
-    def stepped(self, step: NDArray[np.float64], buffers: NDArray[np.floating] | None = None) -> "Model":
+    def stepped(
+        self,
+        step: NDArray[np.floating],
+        buffers: NDArray[np.floating] | None = None,
+        out: NDArray[np.floating] | None = None,
+    ) -> "Model":
         """The model after a step: theta - step, rounded to what the silos will be sent.
 
         A float16 array is rounded as such: a silo's update is counted from the model it received.
 
         Args:
-            step: The step, (d,), in float64.
+            step: The step, (d,), in float64 or in the dtype of the row.
             buffers: The new buffers, (p,); None: the old ones stay. Default: None.
+            out: Where the new parameters are to lie, (d,), such as in `step` itself; None: in a new row. Default: None.
         """
-        parameters = np.empty_like(self.parameters)
+        parameters = np.empty_like(self.parameters) if out is None else out
         np.subtract(self.parameters, step, out=parameters, casting="same_kind")  # in float64, block by block
         for slot in self.layout.slots:
             if slot.kind == "parameter" and slot.real.itemsize < parameters.itemsize:

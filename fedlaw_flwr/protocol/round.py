@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fedlaw_flwr.core.blocks import Vector, weighted_sum
+from fedlaw_flwr.core.blocks import Vector, rounded_sum
 from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.attendance import Asked
@@ -160,7 +160,8 @@ class Replies:
         """
         weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
         buffers = None if weighted is None else combine_buffers(model.layout, weighted)
-        return model.stepped(weighted_sum(w, self.updates), buffers)
+        step = rounded_sum(w, self.updates)
+        return model.stepped(step, buffers, out=step)
 
 
 Receive = Callable[[int, float, NDArray[np.floating] | None, float], None]

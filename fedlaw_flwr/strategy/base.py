@@ -80,8 +80,8 @@ class MatrixStrategy(ServerOptions, Strategy):
     """A strategy whose exchange 1 fills one preallocated matrix with the silos' updates, a row each.
 
     Subclasses say in `_round` what the next model is. Memory at its peak, measured (`python -m benchmarks.memory`), is
-    n + 9 models, payload and one reply included. The 9 are z and a step in float64, the models before and after, and
-    their serialised copies.
+    about n + 9 models: the initial model, which the caller holds; the model and the trial model, each with its
+    serialised copy; z; the update being decoded; one reply.
     """
 
     lr: float | None = setting(

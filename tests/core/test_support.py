@@ -12,6 +12,7 @@ from fedlaw_flwr.core.support import (
     SiloMeans,
     agreement,
     contrast,
+    peer_support,
     rank_support,
     relative_support,
     support,
@@ -111,6 +112,24 @@ def test_agreement_is_the_cosine_of_each_review_with_each_other_and_unknown_with
     off = ~np.eye(4, dtype=bool)
     np.testing.assert_allclose(found[others][off], whole[others][off], rtol=1e-9, atol=1e-12)
     assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all() and np.isnan(np.diag(found)).all()
+
+
+def test_support_and_agreement_of_reviews_in_float16_are_theirs_to_float32_s_digits():
+    halves = (REVIEWS / np.abs(REVIEWS).max()).astype(np.float16)
+    said = norms(halves)
+    halves[3], said[3] = np.inf, np.nan
+    for scale in (np.float32(1e-30), np.float32(1), np.float32(1e34)):
+        updates = scale * UPDATES
+        found, agreed = peer_support(updates, halves, norms(updates), said)
+        np.testing.assert_allclose(found, support(updates, halves, norms(updates), said), atol=1e-6)
+        np.testing.assert_allclose(agreed, agreement(halves, said), atol=1e-6)
+    assert np.isnan(agreed[3]).all() and np.isnan(found[:, 3]).all() and np.isfinite(found[3, :3]).all()
+
+
+def test_other_dtypes_keep_float64_s_digits():
+    found, agreed = peer_support(UPDATES, REVIEWS, norms(UPDATES), norms(REVIEWS))
+    np.testing.assert_array_equal(found, support(UPDATES, REVIEWS, norms(UPDATES), norms(REVIEWS)))
+    np.testing.assert_array_equal(agreed, agreement(REVIEWS, norms(REVIEWS)))
 
 
 def test_contrast_takes_a_share_of_what_all_say_of_a_silo():

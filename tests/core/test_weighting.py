@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from fedlaw_flwr.core import blocks
+from fedlaw_flwr.core.direction import Direction
 from fedlaw_flwr.core.projection import check_simplex, project
 from fedlaw_flwr.core.schedule import Schedule
 from fedlaw_flwr.core.scores import least_loss, score
@@ -188,6 +189,73 @@ def test_float32_rows_are_summed_in_float64():
     assert blocks.norm(rows[0]) == pytest.approx(3e38 * math.sqrt(3), rel=1e-6)
     assert blocks.inner_products(rows, np.full(3, 1e30))[0] == pytest.approx(9e68, rel=1e-6)
     assert blocks.weighted_sum(np.array([1.0, 1.0]), rows)[0] == pytest.approx(6e38, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_float32_rows_multiplied_in_float32_are_off_by_less_than_a_millionth(scale):
+    numbers = np.random.default_rng(6)
+    rows = numbers.normal(size=(30, 20_000)).astype(np.float32)
+    w, z = numbers.dirichlet(np.ones(30)), scale * numbers.normal(size=20_000)
+    wide = rows.astype(np.float64)
+    found = blocks.single_inner_products(rows, z)
+    assert np.abs(found - wide @ z).max() < 1e-6 * np.linalg.norm(wide, axis=1).min() * np.linalg.norm(z)
+    summed = blocks.rounded_sum(w, rows)
+    assert summed.dtype == np.float32 and np.all(np.abs(summed - w @ wide) <= 1e-6 * (w @ np.abs(wide)))
+
+
+def test_products_beyond_float32_are_taken_in_float64():
+    rows = np.full((2, 3), 3e38, np.float32)
+    assert blocks.single_inner_products(rows, np.full(3, 1e30))[0] == pytest.approx(9e68, rel=1e-6)
+    assert blocks.rounded_sum(np.array([0.5, 0.5]), rows)[0] == pytest.approx(3e38, rel=1e-6)
+    assert blocks.single_inner_products(rows, np.zeros(3)).tolist() == [0, 0]
+
+
+def test_rows_of_float64_keep_float64_s_digits():
+    numbers = np.random.default_rng(7)
+    rows, w, z = numbers.normal(size=(4, 11)), numbers.dirichlet(np.ones(4)), numbers.normal(size=11)
+    np.testing.assert_allclose(blocks.single_inner_products(rows, z), rows @ z, rtol=1e-13)
+    np.testing.assert_allclose(blocks.rounded_sum(w, rows), w @ rows, rtol=1e-13)
+
+
+# -- z ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("clip", "dtype"), [(3.0, np.float32), (None, np.float32), (3.0, np.float64)])
+def test_z_is_the_same_to_the_bit_in_any_order_of_arrival_and_the_clipped_weighted_mean(clip, dtype):
+    numbers = np.random.default_rng(8)
+    rows = (numbers.normal(size=(40, 500)) * numbers.uniform(0.01, 1, (40, 1))).astype(dtype)
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    w = numbers.dirichlet(np.ones(40))
+    found = []
+    for order in (np.arange(40), numbers.permutation(40), np.arange(40)[::-1]):
+        direction = Direction(500, clip, float(norms.max()), rows.dtype)
+        for row in order:
+            direction.add(rows[row], norms[row], w[row])
+        found.append(direction.over(w.sum()).copy())
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+    shrink = np.ones(40) if clip is None else np.minimum(1, clip / norms)
+    expected = (w * shrink) @ rows.astype(np.float64)
+    assert np.linalg.norm(found[0] - expected) < 1e-6 * (clip or norms.max())
+
+
+@pytest.mark.parametrize("clip", [1e-28, 3.0, 1e28])
+def test_z_at_its_largest_stays_within_its_steps(clip):
+    """Every silo's update is one number of the length allowed, or far beyond it: the sum is the threshold itself."""
+    for length in (clip, 2.0**100):
+        update = np.zeros(3, np.float32)
+        update[1] = -length
+        direction = Direction(3, clip, length, update.dtype)
+        for _ in range(300):
+            direction.add(update, float(abs(update[1])), 1 / 300)
+        z = direction.over(1.0)
+        assert z is not None and z.tolist() == [0, pytest.approx(-min(clip, length), rel=1e-6), 0]
+
+
+def test_a_threshold_of_0_and_nobody_s_weight_give_no_direction():
+    direction = Direction(2, 0.0, 1.0, np.dtype(np.float32))
+    direction.add(np.ones(2, np.float32), 2**0.5, 1.0)
+    assert direction.over(1.0).tolist() == [0, 0]
+    assert Direction(2, 1.0, 1.0, np.dtype(np.float32)).over(0.0) is None
 
 
 # -- BSUM: the linear programme ----------------------------------------------------------------------------------

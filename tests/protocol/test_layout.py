@@ -104,6 +104,33 @@ def test_scalars_empty_arrays_and_integers_come_back_in_shape_and_order():
         np.testing.assert_array_equal(back[key].numpy(), array)
 
 
+def test_the_payload_is_what_flower_itself_makes_of_the_arrays():
+    state = {**STATE, "half": np.ones(3, np.float16), "wave": np.ones((2, 2), np.complex64), "big": np.ones(2, ">f4")}
+    record = record_of(state)
+    back = Layout.of(record).split(record).arrays()
+    for key, array in record.items():
+        assert (back[key].data, back[key].dtype) == (array.data, array.dtype)
+        assert (tuple(back[key].shape), back[key].stype) == (tuple(array.shape), array.stype)
+
+
+def test_a_model_is_serialised_once_and_whoever_changes_the_record_changes_no_other():
+    record = record_of(STATE)
+    model = Layout.of(record).split(record)
+    first, second = model.arrays(), model.arrays()
+    assert all(first[key].data is second[key].data for key in STATE)
+    del first["bn.weight"]
+    assert list(second) == list(model.arrays()) == list(STATE)
+
+
+def test_a_step_may_lie_where_the_next_parameters_will():
+    record = record_of({"w": np.array([1.0, 2.0], np.float32)})
+    step = np.array([0.25, 0.5], np.float32)
+    model = Layout.of(record).split(record)
+    following = model.stepped(step, out=step)
+    assert following.parameters is step and following.parameters.tolist() == [0.75, 1.5]
+    assert model.parameters.tolist() == [1, 2]
+
+
 def test_an_array_stored_by_columns_lies_in_its_row_by_rows():
     state = {"w": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))}
     assert Layout.of(record_of(state)).split(record_of(state)).parameters.tolist() == [0, 1, 2, 3, 4, 5]
