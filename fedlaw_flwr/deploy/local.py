@@ -321,6 +321,9 @@ class LocalFederation:
         if not noted.isdecimal():  # the machine went down as it was written
             return 0
         pid = int(noted)
+        own = self._started.get(name)
+        if own is not None and own.pid == pid:  # the environment of a process that has just begun reads as empty
+            return pid if own.poll() is None else 0
         return pid if pid in processes_with("FEDLAW_PROCESS", name, [pid]) else 0
 
     def log(self, name: str) -> Path:
