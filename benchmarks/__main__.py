@@ -7,7 +7,7 @@ import runpy
 import sys
 
 # Minutes each. What measures a single rule, attack or setting for docs/research is run by hand.
-CORE = ("projection", "memory", "arithmetic", "server_round")
+CORE = ("projection", "memory", "storage", "arithmetic", "server_round")
 # The sizes of server_round: ResNet-18 at 20 silos needs 4 GB, 100 million parameters at 8 silos 8 GB.
 REST = (
     *("server_round resnet18 huge", "review_memory", "checkpoint", "ledger", "loss_at", "engines"),

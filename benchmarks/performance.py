@@ -146,6 +146,14 @@ def memory(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def storage(figures: dict[str, Any]) -> str:
+    """A line a way to keep the updates."""
+    lines = ["| the updates | seconds of a weighted sum, times memory's | error of the sum |", "|---|---:|---:|"]
+    lines += [f"| {row['what']} | {row['ratio']} | {row['error']:g} |" for row in figures["rows"]]
+    unit = f" n = {figures['n']}, d = {figures['d']:,}; in memory {figures['seconds']} s."
+    return _made_on(figures) + unit + "\n\n" + "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "arithmetic": arithmetic,
     "projection": projection,
@@ -155,6 +163,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bytes_to": bytes_to,
     "server-round": server_round,
     "memory": memory,
+    "storage": storage,
 }
 
 

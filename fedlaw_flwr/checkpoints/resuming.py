@@ -16,7 +16,7 @@ from fedlaw_flwr.ledger.keys import ServerKey
 _log = logging.getLogger("flwr")
 
 OF_THE_PLACE = frozenset(
-    {"resume", "resume-changed", "keep-checkpoints", "run-dir", "data-dir", "download", "server-key"}
+    {"resume", "resume-changed", "keep-checkpoints", "run-dir", "data-dir", "download", "server-key", "matrix-in"}
 )
 """Settings that say where and how a run is kept. They may be others where it is resumed, and nobody is asked."""
 

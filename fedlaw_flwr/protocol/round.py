@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedlaw_flwr.core.blocks import Vector, rounded_sum
+from fedlaw_flwr.core.storage import zeros
 from fedlaw_flwr.events.types import NoReply, NoReview, OnEvent, ReplyRejected
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.attendance import Asked
@@ -32,13 +33,17 @@ class Matrix:
 
     It is allocated once, and again only when more silos join. Each reply is decoded straight into its row.
 
+    Args:
+        folder: Where updates and reviews lie as files; "": they lie in memory. Default: memory.
+
     Attributes:
         updates: The updates D, (n, d).
         buffers: The buffers, (n, p).
         reviews: The reviews, (n, d), in float16; (0, 0) until one is asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
         self.updates: NDArray[np.floating] = np.empty((0, 0))
         self.buffers: NDArray[np.floating] = np.empty((0, 0))
         self.reviews: NDArray[np.floating] = np.empty((0, 0))
@@ -48,14 +53,14 @@ class Matrix:
         fits = self.updates.shape[1] == layout.num_parameters and self.buffers.shape[1] == layout.num_buffers
         if self.updates.shape[0] < n or not fits or self.updates.dtype != layout.dtype:
             self.updates = self.buffers = np.empty((0, 0))  # let go of the old one first
-            self.updates = np.zeros((n, layout.num_parameters), layout.dtype)
+            self.updates = zeros((n, layout.num_parameters), layout.dtype, self._folder)
             self.buffers = np.zeros((n, layout.num_buffers), layout.dtype)
 
     def reserve_reviews(self, layout: Layout) -> None:
         """Makes room for a review in each row."""
         if self.reviews.shape != self.updates.shape:
             self.reviews = np.empty((0, 0))
-            self.reviews = np.zeros((len(self.updates), layout.num_parameters), _REVIEW)
+            self.reviews = zeros((len(self.updates), layout.num_parameters), _REVIEW, self._folder)
 
     def release_reviews(self) -> None:
         """Lets go of the memory for reviews."""

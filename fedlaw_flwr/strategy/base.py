@@ -121,7 +121,7 @@ class MatrixStrategy(ServerOptions, Strategy):
     checkpoint: str | Path | Checkpoints | None = None
     ledger_dir: str | Path | None = None
     orders_in: str | Path | None = None
-    _matrix: Matrix = field(default_factory=Matrix, init=False)
+    _matrix: Matrix = field(init=False)
     _finder: LossFinder | None = field(default=None, init=False)
     _account: Account = field(default_factory=Account, init=False)
     _progress: Progress = field(init=False)
@@ -135,6 +135,7 @@ class MatrixStrategy(ServerOptions, Strategy):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._matrix = Matrix(self.matrix_in)
 
     # -- Flower's interface ------------------------------------------------------------------------------------
 

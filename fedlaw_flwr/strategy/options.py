@@ -59,6 +59,11 @@ class ServerOptions:
         "empty: the one that FEDLAW_SERVER_KEY names, else a key of the run's own for its ledger, ledger.key in the "
         "run folder",
     )
+    matrix_in: str = setting(
+        "",
+        "a folder of the server's disk in which the silos' updates and reviews lie during a run, where they do not fit "
+        "into memory; empty: they lie in memory",
+    )
     min_silos: int | float = setting(
         0,
         "fewest silos that must be online and not sit out for a round to begin, a count or a fraction of the silos; 0: "
