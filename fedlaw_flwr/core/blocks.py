@@ -1,7 +1,7 @@
-"""Sums over float32 rows, one block at a time, so that no second matrix is ever made; the same to the bit anywhere.
+"""Sums over rows, a block at a time, without a second matrix; the same to the bit with any number of BLAS threads.
 
-Every function reads rows (m, d) of any float dtype and holds one converted block (2**16 numbers, half a MiB, kept in
-cache) besides its result. Converting a float32 matrix to float64 takes twice as long as multiplying it by a vector;
+Functions take rows (m, d) or one row (d,), of any float dtype. Besides the result they hold one block of at most 2**17
+numbers, which stays in cache. Converting a float32 matrix to float64 takes twice as long as multiplying it by a vector;
 `single_inner_products` and `rounded_sum` do not convert it.
 
 No result depends on how many threads BLAS has, nor on where an array lies in memory. A BLAS that splits a product among

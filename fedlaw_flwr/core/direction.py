@@ -18,9 +18,9 @@ class Direction:
     """z = sum_i w_i delta~_i, shape (d,), where the weights w_i sum to 1 at most.
 
     Where float32 updates are clipped to C, z is kept in int32, in steps of C / (2**31 - 2**24): no number of z can be
-    above C. Each of the m terms added is rounded to a step, so z is off by at most m / 2 steps in each number, and by
-    about sqrt(m d / 12) steps in its length: 1e-6 C for m = 200 and d = 178,110. Otherwise z is kept in float64, in
-    steps of 2**-50 of what it may reach.
+    above C. Each of the m terms added is rounded to a step, and one of more than 2**24 steps first to float32, by about
+    1e-7 of itself. Without such terms z is off by about sqrt(m d / 12) steps in its length: 1e-6 C for m = 200 and
+    d = 178,110. Otherwise z is kept in float64, in steps of 2**-50 of what it may reach.
 
     Args:
         size: d, the number of parameters.

@@ -14,9 +14,9 @@ _LOCK = threading.RLock()  # a limit counts for the whole process: two that over
 def one_blas_thread() -> Iterator[None]:
     """Within it, every BLAS library of this process computes in one thread.
 
-    With several threads a product of matrices is split, and each part is added up in another order. It takes
-    microseconds, but for the first time, when the libraries are looked for. Other threads of the process that want the
-    same wait for one another.
+    With several threads a product of matrices is split, and each part is added up in another order. Entering takes
+    microseconds; the first time it takes longer, as the BLAS libraries are searched for. Other threads of the
+    process that want the same wait for one another.
     """
     with _LOCK, _libraries().limit(limits=1, user_api="blas"):
         yield

@@ -26,7 +26,7 @@ _log = logging.getLogger("flwr")
 _MOST_DIFFERENCES = 5  # of the ways in which a silo's data differ; its own log has them all
 
 CheckTask = Callable[[Mapping[str, str]], Sequence[str]]
-"""What is wrong with what a silo says it learns, by name ("column 'age' is missing"): a sentence each."""
+"""Takes what a silo says it learns, by name, and returns a sentence for each mismatch ("column 'age' is missing")."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Orders:
         self.told[:0] = [Order(what, silo) for what, silo in state.values["orders"]]
 
     def take(self, folder: Path | None, done: int) -> tuple[list[Order], int]:
-        """All orders to carry out now, and how many of them are of the file of orders.
+        """The orders to carry out now, and how many of them came from the file of orders.
 
         Args:
             folder: Where the file of orders is; None: there is none.
@@ -70,7 +70,7 @@ class Participation:
         orders: What the operator said.
         orders_folder: Where the file of orders is; None: there is none.
         size: Gives n and b.
-        fewest: Gives with how many usable replies a round can move the model.
+        fewest: Gives the least number of usable replies that a round needs to move the model.
         resize: Takes another n and returns b; raises InputError where the settings cannot hold for it.
         say: Takes each event.
     """
@@ -96,7 +96,8 @@ class Participation:
             timeout: Seconds for which a grid that does not answer is asked again.
 
         Returns:
-            Why the run ends, where too few silos came within rejoin_timeout; else "".
+            Why the run ends, else "". It ends where too few silos came within rejoin_timeout (a grid whose silos are
+            all there is not waited for), and where nobody answered in as many rounds in a row as there are strikes.
         """
         strikes = self.options.strikes
         if strikes and self.attendance.unheard >= strikes:
