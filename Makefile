@@ -8,7 +8,7 @@ FLOWER ?= flwr<1.42
 WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-hard federation test test-slow lint docs bench bench-all clean docker/compose.yml
+.PHONY: demo demo-hard federation test test-slow test-kills lint docs bench bench-all clean docker/compose.yml
 
 # A finished federated run by `flwr run`: FedLAW, then FedAvg, on the same silos, a fifth of them hostile.
 demo: $(INSTALLED)
@@ -40,6 +40,11 @@ test: lint
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -rfEs --durations 15 tests/deploy
 	$(BIN)/python -m pytest -m slow -rfEs --durations 15 --ignore tests/deploy --numprocesses $(WORKERS) --dist loadfile
+
+# The server's container killed, and everything killed as by a power cut: five minutes beside those of test-slow.
+test-kills: $(INSTALLED)
+	FEDLAW_CONTAINER_KILLS=1 FEDLAW_POWER_CUT=1 $(BIN)/python -m pytest -m slow -rfEs --durations 15 \
+		tests/deploy/test_containers.py tests/deploy/test_resumed_federation.py
 
 # Style, types, which package imports which, and the documentation with every link in it.
 lint: $(INSTALLED) docs

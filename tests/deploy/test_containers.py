@@ -368,7 +368,7 @@ def test_a_killed_supernode_is_let_back_in_by_the_restart_policy(running: Runnin
 
 SHORT = {"num-rounds": 2, "weight-rounds": 1}  # three exchanges; the SuperLink is killed after the first two
 where_asked_for = pytest.mark.skipif(
-    "FEDLAW_CONTAINER_KILLS" not in os.environ, reason="FEDLAW_CONTAINER_KILLS=1 kills the server's container as well"
+    "FEDLAW_CONTAINER_KILLS" not in os.environ, reason="three minutes: make test-kills"
 )
 
 

@@ -86,7 +86,7 @@ def test_the_process_of_the_serverapp_is_killed_and_the_run_goes_on_without_a_pe
     assert_the_same(folder, undisturbed)
 
 
-@pytest.mark.skipif("FEDLAW_POWER_CUT" not in os.environ, reason="ten minutes or more: set FEDLAW_POWER_CUT=1")
+@pytest.mark.skipif("FEDLAW_POWER_CUT" not in os.environ, reason="two to ten minutes: make test-kills")
 def test_everything_is_killed_as_by_a_power_cut_and_one_command_takes_the_run_up_again(up, undisturbed):
     before = set(up.runs.iterdir())
     follower = subprocess.Popen([PROGRAMS / "fedlaw", "deploy", "run", up.folder.file], stdout=subprocess.DEVNULL)
