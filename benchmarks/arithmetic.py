@@ -7,13 +7,10 @@ docs/performance.json and its table into docs/performance.md.
 
 import argparse
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks import performance
+from benchmarks.machine import described
 from fedlaw_flwr.core.distances import squared_distances
 from fedlaw_flwr.rules import RULES, RuleSettings
 from fedlaw_flwr.rules.interface import Call
@@ -31,7 +29,8 @@ from fedlaw_flwr.rules.nnm import nnm
 Matrix = NDArray[np.float32]
 PARAMETERS = 178_110  # of the paper's MNIST network
 SIZES = (50, 200)
-_LIBRARIES = ("NumPy", "numpy"), ("PyTorch", "torch"), ("ByzFL", "byzfl"), ("Flower", "flwr")
+LIBRARIES = ("numpy", "torch", "byzfl", "flwr")
+"""Those whose rules are compared, and what they compute with."""
 # In matvecs: what takes longer is run three times, or once.
 _SLOW, _SLOWEST = 60, 250
 _MOST_BYTES = 4e9  # ByzFL's NNM holds the differences of all pairs of rows; above this it is left out
@@ -191,19 +190,6 @@ def measure(n: int, d: int, runs: int) -> Iterator[list[Found]]:
         ]
 
 
-def machine() -> dict[str, str]:
-    """What a stranger needs to judge the figures."""
-    names = Path("/proc/cpuinfo")
-    lines = names.read_text(encoding="utf-8").splitlines() if names.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return {
-        "processor": f"{model}, {os.cpu_count()} cores, one thread used",
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(package)}" for name, package in _LIBRARIES)]
-        ),
-    }
-
-
 def main() -> None:
     """Measures, and writes the figures and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -219,7 +205,7 @@ def main() -> None:
             for found_so_far in measure(n, chosen.parameters, chosen.runs):
                 done[n] = found_so_far
                 rows = [asdict(each) for found in done.values() for each in found]
-                performance.write(chosen.out, "arithmetic", {"machine": machine(), "rows": rows})
+                performance.write(chosen.out, "arithmetic", {"machine": described(LIBRARIES), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def main() -> None:
             best = [max(run.accuracies.values(), default=0.0) for run in runs]
             rows.append(row_of(attack, method, [reached(run, chosen.accuracy) for run in runs], best))
             print(rows[-1], flush=True)
-    machine = described(("numpy", "torch", "scikit-learn"), "one thread used")
+    machine = described(("numpy", "torch", "scikit-learn"))
     figures = {"machine": machine, "accuracy": chosen.accuracy, "most": chosen.rounds, "rows": rows}
     performance.write(chosen.out, "bytes_to", figures)
 

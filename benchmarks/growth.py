@@ -154,7 +154,7 @@ def main() -> None:
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows.append(json.loads(said.splitlines()[-1]))
             print(f"n = {n}, d = {d:,}: {rows[-1]['seconds']:.3f} s, {rows[-1]['bytes'] / 1e9:.3f} GB", flush=True)
-    figures = {"machine": described(("numpy", "flwr"), "one thread used"), "rows": rows, "slopes": slopes(rows, 10**6)}
+    figures = {"machine": described(("numpy", "flwr")), "rows": rows, "slopes": slopes(rows, 10**6)}
     performance.write(chosen.out, "growth", figures)
     draw(rows, chosen.out.with_name("growth.svg"))
 

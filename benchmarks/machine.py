@@ -5,15 +5,22 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-NAMES = {"numpy": "NumPy", "torch": "PyTorch", "flwr": "Flower", "ray": "Ray", "scikit-learn": "scikit-learn"}
+NAMES = {
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "byzfl": "ByzFL",
+    "flwr": "Flower",
+    "ray": "Ray",
+    "scikit-learn": "scikit-learn",
+}
 
 
-def described(packages: tuple[str, ...], threads: str) -> dict[str, str]:
+def described(packages: tuple[str, ...], threads: str = "one thread used") -> dict[str, str]:
     """The machine and the versions, as the tables of docs/performance.md have them.
 
     Args:
         packages: The installed packages whose versions matter, keys of `NAMES`.
-        threads: What is said of threads and of other work on the machine.
+        threads: What is said of threads and of other work on the machine. Default: one thread.
     """
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []

@@ -11,7 +11,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import performance
-from benchmarks.arithmetic import machine
+from benchmarks.arithmetic import LIBRARIES
+from benchmarks.machine import described
 from fedlaw_flwr.core.projection import project
 
 _REPEATS = 9
@@ -49,7 +50,7 @@ def main() -> None:
         for n in (1_000, 10_000, 100_000, 1_000_000):
             rows.append(measure(n))
             print(f"n = {n:>9,}: {rows[-1]['seconds']:.6f} s, {rows[-1]['sorts']:.1f} times np.sort", flush=True)
-    performance.write(chosen.out, "projection", {"machine": machine(), "rows": rows})
+    performance.write(chosen.out, "projection", {"machine": described(LIBRARIES), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from flwr.clientapp import ClientApp
 from threadpoolctl import threadpool_limits
 
 from benchmarks import performance
-from benchmarks.arithmetic import machine
+from benchmarks.arithmetic import LIBRARIES
+from benchmarks.machine import described
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.learners.learning import Step, Trial, Updates, WeightLearning
 from fedlaw_flwr.protocol import gate
@@ -205,7 +206,7 @@ def main() -> None:
             figures = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
             rows = [row for row in figures.get(TABLE, {}).get("rows", []) if (row["n"], row["d"]) != (n, d)] + new
             rows.sort(key=lambda row: (row["d"], row["n"]))
-            performance.write(chosen.out, TABLE, {"machine": machine(), "rows": rows})
+            performance.write(chosen.out, TABLE, {"machine": described(LIBRARIES), "rows": rows})
 
 
 if __name__ == "__main__":
