@@ -8,7 +8,6 @@ rounds; memory is the most that the process held beyond what it held before. The
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import performance
 from benchmarks.machine import described
+from fedlaw_flwr.core.peak import peak_bytes
 from fedlaw_flwr.engines.in_process import InProcessGrid
 from fedlaw_flwr.strategy import FedLAW
 
@@ -85,8 +85,7 @@ def _most_held() -> int:
     if status.exists():
         line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    return peak_bytes()
 
 
 def slope(rows: Sequence[Mapping[str, Any]], along: str, of: str) -> float:

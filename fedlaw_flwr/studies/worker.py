@@ -1,7 +1,6 @@
 """One run of an experiment in a process of its own: its row and its curve, and word of every round meanwhile."""
 
 import logging
-import resource
 import subprocess
 import sys
 import traceback
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from fedlaw_flwr.core.peak import peak_bytes
 from fedlaw_flwr.events.folder import unused
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import Event, NoReply, RoundEnded
@@ -68,7 +68,7 @@ def _row(planned: PlannedRun, place: Place, folder: Path, pipe: Connection) -> d
 
     def note(event: Event) -> None:
         if isinstance(event, RoundEnded):
-            pipe.send({"round": event.round, "peak": _peak()})
+            pipe.send({"round": event.round, "peak": peak_bytes()})
 
     try:
         run_batched(SimulatedSilos, settings, folder, note, silos_per_batch=place.silos_per_batch)
@@ -128,12 +128,6 @@ def _no_silo_failed(run: Run) -> None:
     for event in run.missing:
         if isinstance(event, NoReply) and event.silo not in run.attackers and event.reason.startswith("error "):
             raise RuntimeError(f"{event.silo} failed in round {event.round}: {event.reason}")
-
-
-def _peak() -> int:
-    """Bytes: the most this process has held so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
 
 
 def _made_by(device: str) -> str:

@@ -1,8 +1,6 @@
 """Training as the federation asks for it: the loss falls, one exchange and what it costs, the same again, figures."""
 
 import math
-import resource
-import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -11,6 +9,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from torch import Tensor, nn
 
 from fedlaw_flwr.config.findings import Finding, note, ok, wrong
+from fedlaw_flwr.core.peak import peak_bytes
 from fedlaw_flwr.protocol.exchange import payload_bytes
 from fedlaw_flwr.protocol.layout import Layout
 from fedlaw_flwr.records.task import load_silo_task
@@ -91,7 +90,7 @@ def exchange(trial: Trial) -> Iterator[Finding]:
     up = payload_bytes({"arrays": arrays, "metrics": MetricRecord({"loss": 0.0, "num-examples": 1})})
     yield ok(
         f"an exchange takes {seconds:.2f} s ({trial.epochs} x {len(trial.train)} examples), {size_of(down)} to the "
-        f"silo and {size_of(up)} back; a round is two. This process took {size_of(_peak_bytes())} of memory at most"
+        f"silo and {size_of(up)} back; a round is two. This process took {size_of(peak_bytes())} of memory at most"
     )
     if seconds > _TIMEOUT:
         yield note(f"that is longer than a run waits unless its operator raises `timeout` above {_TIMEOUT:g} s")
@@ -183,9 +182,3 @@ def _relative(one: Tensor, other: Tensor) -> float:
     """||one - other|| / ||one||, in float64."""
     one, other = one.double(), other.double()
     return float((one - other).norm() / one.norm().clamp_min(1e-300))
-
-
-def _peak_bytes() -> int:
-    """The most memory this process has had so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
