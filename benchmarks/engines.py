@@ -10,15 +10,15 @@ docs/performance.json and its table.
 
 import argparse
 import cProfile
-import json
 import logging
 import os
 import pstats
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -48,7 +48,7 @@ PARTS = {
     "checkpoints and events": (("strategy/base.py", "_keep"), ("strategy/base.py", "_tell")),
 }
 """The functions in which a round of the batched engine spends its time."""
-_PRODUCTS = ("baddbmm", "baddbmm_", "bmm", "linear", "addmm", "matmul")
+_PRODUCT = re.compile(r"[ .'](?:baddbmm_?|bmm|linear|addmm|matmul)[>']")
 ENGINES = ("batched", "in-process", "ray")
 
 
@@ -143,9 +143,7 @@ def parts(stats: pstats.Stats) -> dict[str, float]:
         for part, functions in PARTS.items():
             if any(name == function and file.endswith(path) for path, function in functions):
                 whole[part] = whole.get(part, 0.0) + altogether
-        if file == "~" and any(f" {product}>" in name or f".{product}>" in name for product in _PRODUCTS):
-            own["products"] = own.get("products", 0.0) + inside
-        if file == "~" and any(f"'{product}'" in name for product in _PRODUCTS):
+        if file == "~" and _PRODUCT.search(name):
             own["products"] = own.get("products", 0.0) + inside
         if name == "_run" and file.endswith("strategy/base.py"):
             own["total"] = altogether
@@ -163,6 +161,40 @@ def net_of(settings: Settings) -> tuple[list[int], int, int]:
     widths = [weights[0].shape[1], *(value.shape[0] for value in weights)]
     held = sum(len(task.load_train(silo)) for silo in range(settings.num_silos))
     return widths, held, len(task.load_test()) + len(task.load_validation())
+
+
+def compared(settings: Settings, engines: Sequence[str], silos_per_batch: int) -> dict[str, Any]:
+    """Runs the engines one after another and prints a row for each: what the table has of this net."""
+    widths, held, tested = net_of(settings)
+    flop = operations(widths, held, tested, settings)
+    per_thread = max(1, silos_per_batch // (os.cpu_count() or 1))
+    large, own = large_product(), own_products(widths, per_thread, settings.batch_size)
+    print(
+        f"{flop / 1e9:.1f} GFLOP a round; a CPU second: one product {large / 1e9:.0f}, this net's {own / 1e9:.0f} GFLOP"
+    )
+    rows: list[dict[str, Any]] = []
+    for engine in engines:
+        wall, cpu = zip(*rounds(settings, engine, silos_per_batch), strict=True)
+        row = {"engine": engine, "least": min(wall), "seconds": median(wall), "cpu": median(cpu), "rounds": len(wall)}
+        rows.append(row | {"gflop": flop / row["cpu"] / 1e9})
+        print(
+            f"{engine:12} {row['least']:7.3f} s a round, median {row['seconds']:7.3f}, "
+            f"{row['least'] / rows[0]['least']:5.1f} x; CPU {row['cpu']:7.3f} s, {row['cpu'] / rows[0]['cpu']:5.1f} x "
+            f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)",
+            flush=True,
+        )
+    name = "-".join(map(str, widths))
+    epochs, silos = settings.local_epochs, settings.num_silos
+    return {
+        "task": settings.task,
+        "net": f"{name}, batch {settings.batch_size}, {epochs} epochs, {silos} silos",
+        "gflop": flop / 1e9,
+        "large": large / 1e9,
+        "own": own / 1e9,
+        "rows": [
+            {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        ],
+    }
 
 
 def main() -> None:
@@ -204,37 +236,9 @@ def main() -> None:
         for part, share in parts(pstats.Stats(profile)).items():
             print(f"{part:40} {100 * share:5.1f} %")
         return
-    widths, held, tested = net_of(settings)
-    flop = operations(widths, held, tested, settings)
-    per_thread = max(1, chosen.silos_per_batch // (os.cpu_count() or 1))
-    large, own = large_product(), own_products(widths, per_thread, settings.batch_size)
-    print(
-        f"{flop / 1e9:.1f} GFLOP a round; a CPU second: one product {large / 1e9:.0f}, this net's {own / 1e9:.0f} GFLOP"
-    )
-    rows: list[dict[str, Any]] = []
-    for engine in chosen.engines:
-        wall, cpu = zip(*rounds(settings, engine, chosen.silos_per_batch), strict=True)
-        row = {"engine": engine, "least": min(wall), "seconds": median(wall), "cpu": median(cpu), "rounds": len(wall)}
-        rows.append(row | {"gflop": flop / row["cpu"] / 1e9})
-        print(
-            f"{engine:12} {row['least']:7.3f} s a round, median {row['seconds']:7.3f}, "
-            f"{row['least'] / rows[0]['least']:5.1f} x; CPU {row['cpu']:7.3f} s, {row['cpu'] / rows[0]['cpu']:5.1f} x "
-            f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)",
-            flush=True,
-        )
-    name = "-".join(map(str, widths))
-    found = {
-        "task": settings.task,
-        "net": f"{name}, batch {settings.batch_size}, {chosen.epochs} epochs, {chosen.silos} silos",
-        "gflop": flop / 1e9,
-        "large": large / 1e9,
-        "own": own / 1e9,
-        "rows": [
-            {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows
-        ],
-    }
-    before = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    others = [net for net in before.get("engines", {}).get("nets", []) if net["task"] != settings.task]
+    found = compared(settings, chosen.engines, chosen.silos_per_batch)
+    before = performance.read(chosen.out).get("engines", {}).get("nets", [])
+    others = [net for net in before if net["task"] != settings.task]
     machine = described(("torch", "flwr", "ray"), f"all of them used; {busy()}")
     performance.write(chosen.out, "engines", {"machine": machine, "nets": [*others, found]})
 

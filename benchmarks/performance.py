@@ -177,10 +177,15 @@ def with_tables(page: str, figures: dict[str, Any]) -> str:
     return _TABLE.sub(filled, page)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The figures of the JSON file by table; none where there is no file yet."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
 def write(path: Path, name: str, found: dict[str, Any]) -> None:
     """Puts the figures of one table into the JSON file, and the table into the page beside it, if there is one."""
-    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    figures[name] = found
+    figures = read(path) | {name: found}
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     page = path.with_suffix(".md")
     if page.exists():

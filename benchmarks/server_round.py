@@ -11,7 +11,6 @@ without, at the speed of `w @ G` where the matrix is read, and of a copy where i
 """
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -203,8 +202,8 @@ def main() -> None:
                 print(
                     f"n = {n}, d = {d}: {row['part']}: {row['matvecs']} matvecs, {row['milliseconds']} ms", flush=True
                 )
-            figures = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-            rows = [row for row in figures.get(TABLE, {}).get("rows", []) if (row["n"], row["d"]) != (n, d)] + new
+            before = performance.read(chosen.out).get(TABLE, {}).get("rows", [])
+            rows = [row for row in before if (row["n"], row["d"]) != (n, d)] + new
             rows.sort(key=lambda row: (row["d"], row["n"]))
             performance.write(chosen.out, TABLE, {"machine": described(LIBRARIES), "rows": rows})
 
