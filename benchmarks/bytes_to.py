@@ -6,15 +6,14 @@ first round whose model reaches the accuracy on test data. Nothing is chosen by 
 
 import argparse
 import logging
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks import performance
 from benchmarks.machine import described
+from benchmarks.one_run import run_of
 from fedlaw_flwr.events.record import Run
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -40,20 +39,8 @@ def reached(run: Run, accuracy: float) -> tuple[int, int] | None:
 
 def one(attack: str, method: str, seed: int, rounds: int) -> Run:
     """A run that measures its model after every round."""
-    import torch
-
-    from fedlaw_flwr.apps.byzantine.batched import SimulatedSilos
-    from fedlaw_flwr.config.settings import Settings
-    from fedlaw_flwr.events.folder import RunFailed
-    from fedlaw_flwr.simulation.in_process import run_batched
-
-    torch.set_num_threads(1)  # sums depend on how many there are
-    values = {**WORLD, **METHODS[method], "attack": attack, "seed": seed, "num-rounds": rounds, "evaluate-every": 1}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run"
-        with suppress(RunFailed):
-            run_batched(SimulatedSilos, Settings.read({**values, "keep-checkpoints": 0}), path)
-        return Run.read(path)
+    values = {**WORLD, **METHODS[method], "attack": attack, "seed": seed, "num-rounds": rounds, "keep-checkpoints": 0}
+    return run_of(values, evaluate_every=1)
 
 
 def row_of(attack: str, method: str, found: Sequence[tuple[int, int] | None], best: Sequence[float]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 ENGINES = ("in-process", "batched")
 
 
-def run_of(values: Mapping[str, Any], engine: str = "batched") -> "Run":
+def run_of(values: Mapping[str, Any], engine: str = "batched", evaluate_every: int = 0) -> "Run":
     """A run with these settings; of one that never moved the model too, as that is its result.
 
-    Only the last model is measured: on all of MNIST's test and validation images that costs what a round does.
+    Only the last model is measured, unless another is asked for every so many rounds: on all of MNIST's test and
+    validation images that costs what a round does.
     One thread: nets this small gain nothing from more, and sums depend on how many there are.
     """
     import torch
@@ -33,5 +34,5 @@ def run_of(values: Mapping[str, Any], engine: str = "batched") -> "Run":
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
         with suppress(RunFailed):
-            runs[engine](Settings.read({**values, "evaluate-every": 0}), path)
+            runs[engine](Settings.read({**values, "evaluate-every": evaluate_every}), path)
         return Run.read(path)
