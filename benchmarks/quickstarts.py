@@ -44,6 +44,8 @@ from fedlaw_flwr.strategy.account import RunResult
 from fedlaw_flwr.studies.table import Row, opened
 
 CLIENTS, HOSTILE = 10, (1, 4, 8)
+_JAX_CACHE = str(Path(tempfile.gettempdir()) / "fedlaw-quickstarts-jax")
+"""JAX's example compiles its step anew for every message; from here the same step is read again."""
 FURTHER = 3
 """How many times as far as it has learned a hostile client goes the opposite way."""
 
@@ -69,7 +71,7 @@ EXAMPLES = {
     "quickstart-pytorch": Example("pytorchexample", "SGD, momentum 0.9", config={"num-server-rounds": 12}),
     "quickstart-pytorch-lightning": Example("pytorchlightning_example", "Adam", config={"num-server-rounds": 3}),
     "quickstart-tensorflow": Example("tfexample", "Adam", config={"num-server-rounds": 5}),
-    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"batch-size": 8}),
+    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 25, "batch-size": 32}),
     "quickstart-mlx": Example("mlxexample", "SGD", config={"num-server-rounds": 12, "batch-size": 16}),
     "quickstart-sklearn": Example("sklearnexample", "one epoch of saga"),
     "fl-tabular": Example("fltabular", "Adam", fedlaw='FedLAW(max_byzantine=3, variant="alignment")'),
@@ -140,6 +142,7 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "",
     }
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": _JAX_CACHE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     logging.disable(logging.WARNING)
     stand_in(seed)
     example = EXAMPLES[name]
@@ -269,6 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder `examples` of a checkout of Flower's repository")
     parser.add_argument("--only", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("docs/research/quickstarts.csv"))
     chosen = parser.parse_args()
@@ -281,6 +285,7 @@ def main() -> None:
             for methods in (METHODS[:2], METHODS[2:])  # what is compared first
             for name in chosen.only
             for method in methods
+            if method in chosen.methods
         ]
         for cell in cells:
             if cell in done:
