@@ -55,7 +55,7 @@ STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 """Methods and attacks of each study."""
 
 FIELDS = (
-    *("task", "silos", "q", "share", "attack", "seed", "method"),
+    *("task", "silos", "examples", "q", "share", "attack", "seed", "method"),
     *("validation", "test", "caught", "honest_excluded", "skipped"),
 )
 
@@ -72,8 +72,7 @@ def one(world: Mapping[str, Any], attack: str, method: str, seed: int) -> dict[s
         values["knowledge"] = "omniscient"
     if method in ("ideal", "fedavg") and attack == "none":
         values["byzantine"] = 0
-    if world["data-dir"]:
-        values["data-dir"] = world["data-dir"]
+    values |= {"data-dir": world["data-dir"], "train-examples": world["examples"]}
     values |= METHODS[method]
     if "trusted" in values:
         attackers = Settings.read({**values, "trusted": ""}).known_attacks()
@@ -83,7 +82,7 @@ def one(world: Mapping[str, Any], attack: str, method: str, seed: int) -> dict[s
     found = verdict(run)
     figures = (found.validation_accuracy, found.accuracy, found.caught, found.wrongly_excluded)
     skipped = sum(event.skipped for event in run.rounds)
-    named = (world["task"], silos, q, share, attack, seed, method, *figures, skipped)
+    named = (world["task"], silos, world["examples"], q, share, attack, seed, method, *figures, skipped)
     return dict(zip(FIELDS, named, strict=True))
 
 
@@ -124,6 +123,7 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", choices=("none", *ATTACKS), default=None, help="likewise")
     parser.add_argument("--task", default="digits")
     parser.add_argument("--silos", type=int, default=20)
+    parser.add_argument("--examples", type=int, default=0, help="of the training split so many are dealt; 0: all")
     parser.add_argument("--q", type=float, default=0.9)
     parser.add_argument("--share", type=float, default=0.4)
     parser.add_argument("--data-dir", default="", help="torchvision's folder, for --task mnist")
@@ -131,7 +131,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/research/peer-review.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    world = {"task": chosen.task, "silos": chosen.silos, "q": chosen.q, "share": chosen.share}
+    world = {"task": chosen.task, "silos": chosen.silos, "examples": chosen.examples, "q": chosen.q}
+    world["share"] = chosen.share
     place = {"data-dir": chosen.data_dir}
     methods, attacks = STUDIES.get(chosen.study, ((), ()))
     with opened(chosen.out, FIELDS) as results:

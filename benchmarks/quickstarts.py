@@ -71,7 +71,7 @@ EXAMPLES = {
     "quickstart-pytorch": Example("pytorchexample", "SGD, momentum 0.9", config={"num-server-rounds": 12}),
     "quickstart-pytorch-lightning": Example("pytorchlightning_example", "Adam", config={"num-server-rounds": 3}),
     "quickstart-tensorflow": Example("tfexample", "Adam", config={"num-server-rounds": 5}),
-    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 25, "batch-size": 32}),
+    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 25, "batch-size": 28}),
     "quickstart-mlx": Example("mlxexample", "SGD", config={"num-server-rounds": 12, "batch-size": 16}),
     "quickstart-sklearn": Example("sklearnexample", "one epoch of saga"),
     "fl-tabular": Example("fltabular", "Adam", fedlaw='FedLAW(max_byzantine=3, variant="alignment")'),
@@ -227,6 +227,8 @@ def measured(grid: InProcessGrid, arrays: ArrayRecord) -> tuple[str, float]:
     content = RecordDict({"arrays": arrays, "config": ConfigRecord()})
     replies = grid.send_and_receive([Message(content, node, MessageType.EVALUATE) for node in grid.get_node_ids()])
     found = [next(iter(reply.content.metric_records.values())) for reply in replies if reply.has_content()]
+    if not found:
+        raise InputError("no client could evaluate the model: is a batch larger than the records that it holds back?")
     metric = next(name for name in MEASURES if name in found[0])
     weights = [float(str(metrics["num-examples"])) for metrics in found]
     return metric, float(np.average([float(str(metrics[metric])) for metrics in found], weights=weights))

@@ -1,8 +1,9 @@
 """Sums over rows, a block at a time, without a second matrix; the same to the bit with any number of BLAS threads.
 
 Functions take rows (m, d) or one row (d,), of any float dtype. Besides the result they hold one block of at most 2**17
-numbers, which stays in cache. Converting a float32 matrix to float64 takes twice as long as multiplying it by a vector;
-`single_inner_products` and `rounded_sum` do not convert it.
+numbers, which stays in cache: the same memory for every call of a thread, as memory that is asked for and given back at
+every block can cost more than the sums do. Converting a float32 matrix to float64 takes twice as long as multiplying it
+by a vector; `single_inner_products` and `rounded_sum` do not convert it.
 
 No result depends on how many threads BLAS has, nor on where an array lies in memory. A BLAS that splits a product among
 threads adds in another order, so no product here is left to it but inner products of at most 2**13 numbers, which it
@@ -11,10 +12,12 @@ every column is computed alike, wherever it stands, so that equal columns have e
 """
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fedlaw_flwr.core.half import to_half
 
@@ -35,6 +38,23 @@ _TERMS = 16
 # A float32 weight below this has too few bits left, or none.
 _LEAST_WEIGHT = 1e-30
 _ALL = slice(None)
+
+
+class _Workspace(threading.local):
+    """The memory that sums of one thread work in: a block for each dtype."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[np.dtype[Any], NDArray[Any]] = {}
+
+    def block(self, size: int, dtype: DTypeLike) -> NDArray[Any]:
+        """So many numbers, at most 2**17, with no values set: the caller's until it asks for this dtype again."""
+        kind = np.dtype(dtype)
+        if kind not in self._blocks:
+            self._blocks[kind] = np.empty(_LONG, kind)
+        return self._blocks[kind][:size]
+
+
+_workspace = _Workspace()
 
 
 def columns(rows: int, width: int, numbers: int = 0) -> Iterator[slice]:
@@ -79,9 +99,12 @@ def rounded_sum(weights: Vector, rows: Floats) -> Floats:
     groups = [slice(start, start + _TERMS) for start in range(0, narrow.size, _TERMS)]
     groups = [group for group in groups if narrow[group].any()]
     for block in _alike(result.size, _SUMS):
-        total = np.zeros(block.stop - block.start)
+        size = block.stop - block.start
+        total, term = _workspace.block(size, np.float64), _workspace.block(size, np.float32)
+        total[:] = 0
         for group in groups:
-            total += np.einsum("i,ij->j", narrow[group], rows[group, block])
+            np.einsum("i,ij->j", narrow[group], rows[group, block], out=term)
+            total += term
         result[block] = total
     return result
 
@@ -147,7 +170,8 @@ def scaled(row: Floats, divisor: float, out: Floats) -> float:
     quick = row.dtype == np.float32 and _LEAST_WEIGHT < divisor < 1 / _LEAST_WEIGHT
     for block in columns(1, out.size, _LONG):
         if quick:
-            part = row[block] * np.float32(1 / divisor)
+            part = _workspace.block(row[block].size, np.float32)
+            np.multiply(row[block], np.float32(1 / divisor), out=part)
             squares += _single_squares(part)
         else:
             part = row[block] / row.dtype.type(divisor)
@@ -171,7 +195,7 @@ def add_multiple(total: Vector, row: Floats, factor: float, quantum: float = 0.0
         quantum: Each term is rounded to a multiple of it; 0: terms are not rounded. Default: 0.
     """
     for block in columns(1, row.size, _LONG):
-        term = row[block].astype(np.float64)
+        term = _wide(row[block])
         term *= factor
         if quantum:
             term /= quantum
@@ -190,9 +214,12 @@ def add_steps(total: NDArray[np.int32], row: Floats, factor: float) -> None:
     """
     narrow = np.float32(factor)
     for block in columns(1, row.size, _LONG):
-        term = row[block] * narrow
+        term = _workspace.block(row[block].size, np.float32)
+        np.multiply(row[block], narrow, out=term)
         np.rint(term, out=term)
-        total[block] += term.astype(np.int32)
+        steps = term.view(np.int32)  # number by number in the same memory
+        np.copyto(steps, term, casting="unsafe")
+        total[block] += steps
 
 
 def norm(row: Floats) -> float:
@@ -204,7 +231,7 @@ def _squares(row: Floats) -> float:
     """The sum of squares of a row, in float64."""
     total = 0.0
     for start in range(0, row.size, _LONG):
-        wide = row[start : start + _LONG].astype(np.float64)
+        wide = _wide(row[start : start + _LONG])
         whole = wide.size - wide.size % _DOT
         if whole:
             pieces = wide[:whole].reshape(-1, 1, _DOT)
@@ -212,6 +239,13 @@ def _squares(row: Floats) -> float:
         rest = wide[whole:]
         total += float(np.dot(rest, rest))
     return total
+
+
+def _wide(row: Floats) -> Vector:
+    """At most 2**17 numbers in float64, in the workspace."""
+    wide = _workspace.block(row.size, np.float64)
+    np.copyto(wide, row)
+    return wide
 
 
 def _single_squares(row: NDArray[np.float32]) -> float:
