@@ -25,7 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -143,6 +143,7 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
         "CUDA_VISIBLE_DEVICES": "",
     }
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": _JAX_CACHE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    set_start_method(None, force=True)  # the system's own for an example's workers, not that of this process
     logging.disable(logging.WARNING)
     stand_in(seed)
     example = EXAMPLES[name]
