@@ -6,6 +6,7 @@ to the silo's own process, where torch and data are loaded already.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,12 @@ def exchanges(processes: LocalFederation, app: Path, rounds: int) -> list[float]
     return [exchange.seconds for exchange in found[1:]]
 
 
+def own_seconds(processes: LocalFederation) -> list[float]:
+    """The seconds that each silo's own process took for each message, by its own log: training and all around it."""
+    logs = [processes.log(f"{silo.name}-data") for silo in processes.federation.silos]
+    return [float(taken) for log in logs for taken in re.findall(r"answered in ([0-9.]+) s", log.read_text())]
+
+
 def import_seconds(modules: str, times: int = 5) -> float:
     """The least seconds a fresh interpreter takes to import these modules, an empty one's taken off."""
 
@@ -147,10 +154,12 @@ def main() -> None:
         for _ in range(chosen.turns):
             for name, app in apps.items():
                 taken[name] += exchanges(up, app, chosen.rounds)
+        own = own_seconds(up)
     rows: dict[str, Any] = {name: (min(found), median(found)) for name, found in taken.items()}
     for name, (least, middle) in rows.items():
         ratio = middle / rows["numpy"][1]
         print(f"{name:8} least {least:6.2f} s, median {middle:6.2f} s an exchange, {ratio:5.2f} x", flush=True)
+    print(f"of ours, in the silo's own process: median {median(own):.2f} s, most {max(own):.2f} s, {len(own)} messages")
 
 
 if __name__ == "__main__":
