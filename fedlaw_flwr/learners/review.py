@@ -14,7 +14,9 @@ from fedlaw_flwr.learners.options import WeightOptions
 
 _LOSS, _NORM = 2.0, 5.0
 _ROOT = 4.0
-_LARGEST_Z = 3.0
+_ODDEST = 3.0
+_BELOW = 2.0
+"""How much more a loss counts that is too low than one that is too high, beyond one standard deviation."""
 _NORMAL_MAD = 1.4826  # makes the MAD of a normal sample its standard deviation
 _CONTRAST = 0.75
 """How much of what all reviewers say of a silo is taken from what each one says, so that each says whom it prefers."""
@@ -36,7 +38,8 @@ class PeerReview(Judge):
         V(X)_ij  half the rank of X_ij among reviewer j's, spread evenly over [-1, 1],
                  and half X_ij / (2 rms_j), cut to [-1, 1]
         R_ij = 3/4 V(M_ij - 3/4 mean_j M_ij) + 1/4 V(A)_ij    the voice of reviewer j, however loud, is 1 at most
-        a_i  = 2 mean(-z_i) - 5 mean(e_i) + 4 mean(g_i)     z_i = (f_i - median f) / 1.4826 MAD, cut at +-3; g_i below
+        a_i  = -2 mean(p_i) - 5 mean(e_i) + 4 mean(g_i)     e_i the excess of the norm; g_i below
+        p_i  = min(3, max(z_i, 0, 2 (-z_i - 1)))            z_i = (f_i - median f) / 1.4826 MAD
         v_j(S) = sum_{i in S, i != j} Rbar_ij         what member j says of the set S
         S    = argmax over sets of s silos of (s / k) sum of the k smallest v_j(S), j in S, + sum_{i in S} a_i
 
@@ -44,6 +47,7 @@ class PeerReview(Judge):
     k = m - 2b' is how many honest silos any set of s has at least: a group of liars that praise one another gains
     nothing by that while honest members object. Each reviewer's support is taken less three quarters of what all
     say, so that an update that pleases everyone a little, as a mean of honest updates does, joins no group by that.
+    A loss below the median gains nothing, and one far below it counts against the silo: a loss is what a silo claims.
 
     Silo i is excluded if it is outside S and either says no to the other: the mean over j in S of the relative support
     M_ij / (2 rms_j), which j gives i, or of that which i gives j, is below -0.08. A silo can write its own review as it
@@ -69,7 +73,7 @@ class PeerReview(Judge):
         self._without = without
         decay = 1.0 if "decay" in without else _DECAY
         self._voices, self._relative = PairMeans(decay), PairMeans(decay)
-        self._root, self._low_loss, self._excess = (SiloMeans(decay) for _ in range(3))
+        self._root, self._odd_loss, self._excess = (SiloMeans(decay) for _ in range(3))
 
     def __call__(self, evidence: PeerEvidence) -> Judgement:
         """See the class."""
@@ -113,7 +117,7 @@ class PeerReview(Judge):
             "voices": self._voices,
             "relative": self._relative,
             "root": self._root,
-            "low-loss": self._low_loss,
+            "odd-loss": self._odd_loss,
             "excess": self._excess,
         }
 
@@ -129,7 +133,7 @@ class PeerReview(Judge):
         self._voices.add(silos, voices)
         if evidence.root is not None:
             self._root.add(silos, relative_support(evidence.root[:, None])[:, 0])
-        self._low_loss.add(silos, -robust_z(evidence.losses))
+        self._odd_loss.add(silos, oddness(evidence.losses))
         self._excess.add(silos, evidence.excess)
 
     def _voice(self, found: Vector) -> Vector:
@@ -156,7 +160,7 @@ class PeerReview(Judge):
         """a, (m,)."""
         bonus = np.zeros(len(evidence.silos))
         if "loss" not in self._without:
-            bonus += _LOSS * self._low_loss.over(evidence.silos)
+            bonus -= _LOSS * self._odd_loss.over(evidence.silos)
         if "norm" not in self._without:
             bonus -= _NORM * self._excess.over(evidence.silos)
         if evidence.root is not None:
@@ -164,17 +168,28 @@ class PeerReview(Judge):
         return bonus
 
 
-def robust_z(values: Vector) -> Vector:
-    """z_i = (f_i - median) / 1.4826 MAD, cut at +-3, (m,); NaN stays NaN, and without a spread every z is 0."""
-    known = values[np.isfinite(values)]
+def oddness(losses: Vector) -> Vector:
+    """How much a reported loss speaks against a silo: p_i = min(3, max(z_i, 0, 2 (-z_i - 1))), (m,), 0 to 3.
+
+    z_i = (f_i - median f) / 1.4826 MAD is how far the loss is above the median, in robust standard deviations. A loss
+    more than one of them below the median counts against the silo too: to claim a low loss costs an attacker nothing.
+
+    Args:
+        losses: f, (m,); NaN where none was reported.
+
+    Returns:
+        NaN where the loss is; 0 for all where the losses have no spread.
+    """
+    known = losses[np.isfinite(losses)]
     if not known.size:
-        return values
+        return losses
     middle = np.median(known)
     spread = _NORMAL_MAD * np.median(np.abs(known - middle))
     if not spread > 0:
-        return np.where(np.isfinite(values), 0.0, np.nan)
-    z: Vector = np.clip((values - middle) / spread, -_LARGEST_Z, _LARGEST_Z)
-    return z
+        return np.where(np.isfinite(losses), 0.0, np.nan)
+    z = (losses - middle) / spread
+    odd: Vector = np.clip(np.maximum(z, -_BELOW * (z + 1)), 0.0, _ODDEST)
+    return odd
 
 
 def mean_without_self(found: Vector, members: Rows) -> Vector:

@@ -10,7 +10,7 @@ from fedlaw_flwr.core.simplex import Simplex
 from fedlaw_flwr.learners.interface import PeerEvidence
 from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Updates, WeightLearning
 from fedlaw_flwr.learners.options import REVIEW_PARTS, WeightOptions
-from fedlaw_flwr.learners.review import PeerReview, robust_z
+from fedlaw_flwr.learners.review import PeerReview, oddness
 
 N, D, B = 10, 40, 3
 NO_ONE = np.zeros(N, bool)
