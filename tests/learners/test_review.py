@@ -230,11 +230,19 @@ def test_earlier_rounds_count_less():
     assert (rounds * [1, 1, 1, -1, -1]).sum() < 0
 
 
-def test_robust_z_is_cut_and_leaves_out_what_is_not_known():
-    z = robust_z(np.array([1.0, 2.0, 3.0, 100.0, np.nan]))
-    np.testing.assert_allclose(z[:4], np.clip((np.array([1, 2, 3, 100]) - 2.5) / 1.4826, -3, 3))
-    assert np.isnan(z[4])
-    assert robust_z(np.array([2.0, 2.0, np.nan])).tolist()[:2] == [0, 0]
+def test_a_loss_far_from_the_median_on_either_side_counts_against_a_silo_and_a_low_one_never_for_it():
+    losses = np.array([1.0, 2.0, 3.0, 100.0, 0.5, np.nan])  # median 2, MAD 1
+    odd = oddness(losses)
+    np.testing.assert_allclose(odd[:5], [0, 0, 1 / 1.4826, 3, 2 * (1.5 / 1.4826 - 1)])
+    assert np.isnan(odd[5])
+    assert oddness(np.array([2.0, 2.0, np.nan])).tolist()[:2] == [0, 0]
+
+
+def test_claiming_a_loss_of_0_gains_nothing_over_claiming_the_median():
+    honest = np.array([1.0, 1.1, 0.9, 1.2])
+    said = [PeerReview()(evidence(np.zeros((6, 6)), np.array([*honest, claimed, 1.0]))) for claimed in (0.0, 1.0)]
+    inside = [4 in judgement.vouching for judgement in said]
+    assert inside == [False, True]
 
 
 def test_the_setting_names_every_part_that_can_be_left_out():
