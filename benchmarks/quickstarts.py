@@ -71,7 +71,7 @@ EXAMPLES = {
     "quickstart-pytorch": Example("pytorchexample", "SGD, momentum 0.9", config={"num-server-rounds": 12}),
     "quickstart-pytorch-lightning": Example("pytorchlightning_example", "Adam", config={"num-server-rounds": 3}),
     "quickstart-tensorflow": Example("tfexample", "Adam", config={"num-server-rounds": 5}),
-    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 40, "batch-size": 28}),
+    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 12, "batch-size": 28}),
     "quickstart-mlx": Example("mlxexample", "SGD", config={"num-server-rounds": 12, "batch-size": 16}),
     "quickstart-sklearn": Example("sklearnexample", "one epoch of saga"),
     "fl-tabular": Example("fltabular", "Adam", fedlaw='FedLAW(max_byzantine=3, variant="alignment")'),
