@@ -1,4 +1,4 @@
-"""The loss filter: reported losses far below the others are raised (FedLAW, Appendix C)."""
+"""Which reported losses are out of line: their robust spread, and the loss filter of FedLAW's Appendix C."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,12 @@ _FEWEST_LOSSES = 8
 _NORMAL_MAD = 1.4826
 # Honest losses can agree so closely that their MAD is nothing; a twentieth of the median is never "far below".
 _SMALLEST_SPREAD = 0.05
+
+
+def median_and_deviation(losses: Vector) -> tuple[float, float]:
+    """The median of the losses (m,), m at least 1, and their robust standard deviation, 1.4826 MAD."""
+    median = float(np.median(losses))
+    return median, _NORMAL_MAD * float(np.median(np.abs(losses - median)))
 
 
 def raise_low_losses(losses: Vector, width: float = 3.0) -> tuple[Vector, NDArray[np.bool_]]:
@@ -30,8 +36,7 @@ def raise_low_losses(losses: Vector, width: float = 3.0) -> tuple[Vector, NDArra
     """
     if losses.size < _FEWEST_LOSSES:
         return losses.copy(), np.zeros(losses.size, dtype=bool)
-    median = float(np.median(losses))
-    mad = float(np.median(np.abs(losses - median)))
-    fence = median - width * max(_NORMAL_MAD * mad, _SMALLEST_SPREAD * abs(median))
+    median, deviation = median_and_deviation(losses)
+    fence = median - width * max(deviation, _SMALLEST_SPREAD * abs(median))
     low = losses < fence
     return np.where(low, fence, losses), low

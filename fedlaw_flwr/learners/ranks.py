@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
-from fedlaw_flwr.core.losses import raise_low_losses
+from fedlaw_flwr.core.losses import median_and_deviation, raise_low_losses
 from fedlaw_flwr.learners import fedlaw
 from fedlaw_flwr.learners.interface import Learner, LossFilter, Mask, Pieces
 from fedlaw_flwr.learners.options import WeightOptions
@@ -16,8 +16,7 @@ def ranked(width: float) -> LossFilter:
 
     def by_rank(losses: Vector) -> tuple[Vector, Mask]:
         _, low = raise_low_losses(losses, width)
-        median = np.median(losses)
-        deviation = 1.4826 * np.median(np.abs(losses - median))
+        median, deviation = median_and_deviation(losses)
         return median + deviation * np.linspace(-width, width, losses.size)[losses.argsort().argsort()], low
 
     return by_rank

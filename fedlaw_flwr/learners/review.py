@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedlaw_flwr.core.blocks import Vector
+from fedlaw_flwr.core.losses import median_and_deviation
 from fedlaw_flwr.core.state import State, gathered, restore_all
 from fedlaw_flwr.core.support import PairMeans, SiloMeans, contrast, rank_support, relative_support
 from fedlaw_flwr.core.vouching import vouching_sets
@@ -17,7 +18,6 @@ _ROOT = 4.0
 _ODDEST = 3.0
 _BELOW = 2.0
 """How much more a loss counts that is too low than one that is too high, beyond one standard deviation."""
-_NORMAL_MAD = 1.4826  # makes the MAD of a normal sample its standard deviation
 _CONTRAST = 0.75
 """How much of what all reviewers say of a silo is taken from what each one says, so that each says whom it prefers."""
 _AGREEMENT = 0.25
@@ -183,11 +183,10 @@ def oddness(losses: Vector) -> Vector:
     known = losses[np.isfinite(losses)]
     if not known.size:
         return losses
-    middle = np.median(known)
-    spread = _NORMAL_MAD * np.median(np.abs(known - middle))
-    if not spread > 0:
+    median, deviation = median_and_deviation(known)
+    if not deviation > 0:
         return np.where(np.isfinite(losses), 0.0, np.nan)
-    z = (losses - middle) / spread
+    z = (losses - median) / deviation
     odd: Vector = np.clip(np.maximum(z, -_BELOW * (z + 1)), 0.0, _ODDEST)
     return odd
 
