@@ -131,8 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/research/peer-review.csv"))
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    world = {"task": chosen.task, "silos": chosen.silos, "examples": chosen.examples, "q": chosen.q}
-    world["share"] = chosen.share
+    world = {name: getattr(chosen, name) for name in ("task", "silos", "examples", "q", "share")}
     place = {"data-dir": chosen.data_dir}
     methods, attacks = STUDIES.get(chosen.study, ((), ()))
     with opened(chosen.out, FIELDS) as results:
@@ -144,7 +143,7 @@ def main() -> None:
                     if (attack, method, seed) not in done:
                         row = one(world | place, attack, method, seed)
                         results.append(row)
-                        here.append({name: str(value) for name, value in row.items()})
+                        here.append({name: "" if value is None else str(value) for name, value in row.items()})
         print(table(here, chosen.seeds, chosen.measure))
 
 

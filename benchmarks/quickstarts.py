@@ -141,8 +141,9 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
         "HF_DATASETS_OFFLINE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "",
+        "JAX_COMPILATION_CACHE_DIR": _JAX_CACHE,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    os.environ |= {"JAX_COMPILATION_CACHE_DIR": _JAX_CACHE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     set_start_method(None, force=True)  # the system's own for an example's workers, not that of this process
     logging.disable(logging.WARNING)
     stand_in(seed)
@@ -221,9 +222,7 @@ def clients(app: ClientApp, hostile: Sequence[int]) -> Any:
 
     def honest(message: Message, context: Context) -> Message:
         reply = app(message, context)
-        if (
-            "jax" in sys.modules
-        ):  # its example compiles for every message, and hundreds of compiled steps end the process
+        if "jax" in sys.modules:  # its example compiles a step for every message, and hundreds end the process
             sys.modules["jax"].clear_caches()
         return reply
 

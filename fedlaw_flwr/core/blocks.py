@@ -1,9 +1,10 @@
 """Sums over rows, a block at a time, without a second matrix; the same to the bit with any number of BLAS threads.
 
 Functions take rows (m, d) or one row (d,), of any float dtype. Besides the result they hold one block of at most 2**17
-numbers, which stays in cache: the same memory for every call of a thread, as memory that is asked for and given back at
-every block can cost more than the sums do. Converting a float32 matrix to float64 takes twice as long as multiplying it
-by a vector; `single_inner_products` and `rounded_sum` do not convert it.
+numbers, which stays in cache. Those that run once for every row or group of rows keep their block from call to call
+(`_Workspace`): memory that is asked for and given back at every block can cost more than the sums do. Converting a
+float32 matrix to float64 takes twice as long as multiplying it by a vector; `single_inner_products` and `rounded_sum`
+do not convert it.
 
 No result depends on how many threads BLAS has, nor on where an array lies in memory. A BLAS that splits a product among
 threads adds in another order, so no product here is left to it but inner products of at most 2**13 numbers, which it
