@@ -161,6 +161,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engines": engines,
     "growth": growth,
     "bytes_to": bytes_to,
+    "bytes_to-mnist": bytes_to,
     "server-round": server_round,
     "memory": memory,
     "storage": storage,

@@ -2,8 +2,9 @@
 
 FOLDER is the folder `examples` of a checkout of https://github.com/adap/flower. Each example is copied, one statement
 of its `server_app.py` is changed, and ten clients train in this process, three of them hostile. Its loaders ask the
-package `datasets` for data, which answers from scikit-learn; no other line differs and nothing is downloaded. What a
-client has loaded is kept for its next message. One row a run, appended to a CSV as it ends, then the table of
+package `datasets` for data, which answers from scikit-learn; no other line differs and nothing is downloaded. With
+`--mnist ROOT` the examples that ask for MNIST have MNIST itself, and their own run config. What a client has loaded is
+kept for its next message. One row a run, appended to a CSV as it ends, then the table of
 docs/research/quickstarts.md. An example whose framework is missing is named and left out. They need, beside this
 project:
 
@@ -59,25 +60,31 @@ class Example:
         trains: How its clients train, in words.
         fedlaw: The strategy line with FedLAW.
         config: The run config, where it differs from the example's own: its data sets are larger than ours.
+        asks_mnist: Whether MNIST is what it asks for.
     """
 
     package: str
     trains: str
     fedlaw: str = "FedLAW(max_byzantine=3)"
     config: Mapping[str, Any] = field(default_factory=dict)
+    asks_mnist: bool = False
 
 
 EXAMPLES = {
     "quickstart-pytorch": Example("pytorchexample", "SGD, momentum 0.9", config={"num-server-rounds": 12}),
-    "quickstart-pytorch-lightning": Example("pytorchlightning_example", "Adam", config={"num-server-rounds": 3}),
+    "quickstart-pytorch-lightning": Example(
+        "pytorchlightning_example", "Adam", config={"num-server-rounds": 3}, asks_mnist=True
+    ),
     "quickstart-tensorflow": Example("tfexample", "Adam", config={"num-server-rounds": 5}),
-    "quickstart-jax": Example("jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 12, "batch-size": 28}),
-    "quickstart-mlx": Example("mlxexample", "SGD", config={"num-server-rounds": 12, "batch-size": 16}),
+    "quickstart-jax": Example(
+        "jaxexample", "SGD, momentum 0.9", config={"num-server-rounds": 12, "batch-size": 28}, asks_mnist=True
+    ),
+    "quickstart-mlx": Example("mlxexample", "SGD", config={"num-server-rounds": 12, "batch-size": 16}, asks_mnist=True),
     "quickstart-sklearn": Example("sklearnexample", "one epoch of saga"),
     "fl-tabular": Example("fltabular", "Adam", fedlaw='FedLAW(max_byzantine=3, variant="alignment")'),
 }
 METHODS = ("FedAvg", "FedLAW", "FedAvg, nobody hostile")
-FIELDS = ("example", "method", "seed", "rounds", "metric", "value", "caught", "wronged", "no_weight", "seconds")
+FIELDS = ("example", "data", "method", "seed", "rounds", "metric", "value", "caught", "wronged", "no_weight", "seconds")
 MEASURES = ("accuracy", "eval_acc", "eval_loss")
 """Under which names the examples' clients report how good a model is."""
 
@@ -127,8 +134,16 @@ def _away(received: Any, trained: Any) -> Any:
     return received - FURTHER * (trained - received) if np.issubdtype(trained.dtype, np.floating) else trained
 
 
-def one(folder: Path, name: str, method: str, seed: int) -> Row:
+def one(folder: Path, name: str, method: str, seed: int, mnist: Path | None = None, rounds: int | None = None) -> Row:
     """One run of one example, in a process of its own: its packages stay imported and torch and TensorFlow seeded.
+
+    Args:
+        folder: The folder of the examples.
+        name: The example.
+        method: One of `METHODS`.
+        seed: Of the order of the data and of the frameworks.
+        mnist: torchvision's folder of MNIST; None: scikit-learn's data stand in for it.
+        rounds: How many, in place of what the run config says.
 
     Returns:
         The row of the CSV.
@@ -146,9 +161,12 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
     }
     set_start_method(None, force=True)  # the system's own for an example's workers, not that of this process
     logging.disable(logging.WARNING)
-    stand_in(seed)
     example = EXAMPLES[name]
-    with _copied(folder / name, example, method) as config:
+    if not example.asks_mnist:
+        mnist = None
+    stand_in(seed, mnist)
+    told = ({} if mnist else example.config) | ({} if rounds is None else {"num-server-rounds": rounds})
+    with _copied(folder / name, example, method, told) as config:
         module: Any = importlib.import_module(f"{example.package}.client_app")
         module.load_data = cache(module.load_data)  # loading takes longer than training, and some split anew each time
         client = module.app
@@ -167,6 +185,7 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
     out = without_weight(results[0])
     return {
         "example": name,
+        "data": data_of(mnist),
         "method": method,
         "seed": str(seed),
         "rounds": str(config["num-server-rounds"]),
@@ -179,6 +198,11 @@ def one(folder: Path, name: str, method: str, seed: int) -> Row:
     }
 
 
+def data_of(mnist: Path | None) -> str:
+    """What the column `data` says."""
+    return "scikit-learn" if mnist is None else "MNIST"
+
+
 def seeded(seed: int) -> None:
     """Seeds the global random numbers of NumPy and of the frameworks that the example has imported."""
     np.random.seed(seed)
@@ -188,7 +212,7 @@ def seeded(seed: int) -> None:
 
 
 @contextmanager
-def _copied(example: Path, told: Example, method: str) -> Iterator[dict[str, Any]]:
+def _copied(example: Path, told: Example, method: str, changed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A copy of the example with its strategy line changed, as working folder and importable; gives its run config."""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(shutil.copytree(example, Path(place) / example.name))
@@ -200,7 +224,7 @@ def _copied(example: Path, told: Example, method: str) -> Iterator[dict[str, Any
         os.chdir(copy)  # the examples save their models here
         sys.path.insert(0, str(copy))
         try:
-            yield config | told.config
+            yield config | dict(changed)
         finally:
             os.chdir(before)
 
@@ -256,15 +280,14 @@ def without_weight(result: Result) -> set[int] | None:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: for each example the mean over its seeds, in per cent where it is an accuracy, and who was caught."""
-    lines = ["| example | local training | rounds | seeds | " + " | ".join(METHODS) + " | caught | wronged |"]
-    lines.append("|---" * (6 + len(METHODS)) + "|")
-    for name, example in EXAMPLES.items():
-        own = [row for row in rows if row["example"] == name]
+    lines = ["| example | data | local training | rounds | seeds | " + " | ".join(METHODS) + " | caught | wronged |"]
+    lines.append("|---" * (7 + len(METHODS)) + "|")
+    cells_of = dict.fromkeys((row["example"], row["data"], row["rounds"]) for row in rows if row["method"] == "FedLAW")
+    for name, data, rounds in sorted(cells_of, key=lambda cell: (list(EXAMPLES).index(cell[0]), cell[1], int(cell[2]))):
+        own = [row for row in rows if (row["example"], row["data"], row["rounds"]) == (name, data, rounds)]
         by = {method: [row for row in own if row["method"] == method] for method in METHODS}
         last = by["FedLAW"]
-        if not last:
-            continue
-        cells = [name, example.trains, last[0]["rounds"], " ".join(row["seed"] for row in last)]
+        cells = [name, data, EXAMPLES[name].trains, rounds, " ".join(row["seed"] for row in last)]
         cells += [_shown(by[method]) for method in METHODS]
         cells += [", ".join(row[what] for row in last) for what in ("caught", "wronged")]
         lines.append("| " + " | ".join(cells) + " |")
@@ -285,24 +308,36 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--mnist",
+        type=Path,
+        help="torchvision's folder of MNIST: the examples that ask for MNIST, with their own config",
+    )
+    parser.add_argument("--rounds", type=int, help="in place of what the run config says")
     parser.add_argument("--out", type=Path, default=Path("docs/research/quickstarts.csv"))
     chosen = parser.parse_args()
+    mnist = chosen.mnist and chosen.mnist.absolute()
     processes = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
     with opened(chosen.out, FIELDS) as results, processes:
-        done = {(row["example"], row["method"], int(row["seed"])) for row in results.rows}
+        here = [row for row in results.rows if row["data"] == data_of(chosen.mnist)]
+        if chosen.rounds is not None:
+            here = [row for row in here if row["rounds"] == str(chosen.rounds)]
+        done = {(row["example"], row["method"], int(row["seed"])) for row in here}
         cells = [
             (name, method, seed)
             for seed in chosen.seeds
             for methods in (METHODS[:2], METHODS[2:])  # what is compared first
             for name in chosen.only
             for method in methods
-            if method in chosen.methods
+            if method in chosen.methods and (EXAMPLES[name].asks_mnist or chosen.mnist is None)
         ]
         for cell in cells:
             if cell in done:
                 continue
             try:
-                results.append(dict(processes.submit(one, chosen.folder.absolute(), *cell).result()))
+                results.append(
+                    dict(processes.submit(one, chosen.folder.absolute(), *cell, mnist, chosen.rounds).result())
+                )
             except ModuleNotFoundError as missing:
                 print(f"{cell[0]}: not run, {missing}")
         print(table(results.rows))

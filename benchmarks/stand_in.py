@@ -1,6 +1,10 @@
-"""scikit-learn's data in place of the data sets that Flower's own examples download, for `benchmarks.quickstarts`."""
+"""Data on disk in place of those that Flower's own examples download, for `benchmarks.quickstarts`.
+
+scikit-learn's embedded data sets stand in for what is asked for; or MNIST itself, where its files are at hand.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +13,17 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 
 from fedlaw_flwr.core.errors import InputError
 
+MNIST = "ylecun/mnist"
+"""What three of the examples ask for."""
 
-def data(name: str, seed: int) -> dict[str, Any]:
-    """scikit-learn's data in the shape of a data set that an example asks for, in an order that the seed decides.
+
+def data(name: str, seed: int, mnist: Path | None = None) -> dict[str, Any]:
+    """Data in the shape of a data set that an example asks for, in an order that the seed decides.
+
+    Args:
+        name: The data set.
+        seed: Of the order.
+        mnist: torchvision's folder of MNIST, to answer with the data set itself where that is what is asked for.
 
     Returns:
         For each split its columns, by name.
@@ -19,7 +31,17 @@ def data(name: str, seed: int) -> dict[str, Any]:
     Raises:
         ValueError: For a data set that no example asks for.
     """
-    if name in ("uoft-cs/cifar10", "ylecun/mnist"):
+    if name == MNIST and mnist is not None:
+        from torchvision.datasets import MNIST as Mnist
+
+        splits = {}
+        for split in ("train", "test"):
+            found = Mnist(str(mnist), train=split == "train")
+            order = np.random.default_rng(seed).permutation(len(found))
+            images = [Image.fromarray(found.data[int(row)].numpy()) for row in order]
+            splits[split] = {"image": images, "label": found.targets[order].tolist()}
+        return splits
+    if name in ("uoft-cs/cifar10", MNIST):
         column, mode, side = ("img", "RGB", 32) if name == "uoft-cs/cifar10" else ("image", "L", 28)
         digits = load_digits()
         order = np.random.default_rng(seed).permutation(len(digits.target))
@@ -50,8 +72,8 @@ def _picture(pixels: Any, mode: str, side: int) -> Image.Image:
     return small.resize((side, side), Image.Resampling.BILINEAR).convert(mode)
 
 
-def stand_in(seed: int) -> None:
-    """Makes `datasets.load_dataset`, from which every example takes its data, answer from scikit-learn.
+def stand_in(seed: int, mnist: Path | None = None) -> None:
+    """Makes `datasets.load_dataset`, from which every example takes its data, answer with `data`.
 
     What an example has several processes for is then done in this one: a fork of a process in which JAX has threads
     waits forever, and data as small as these need none.
@@ -60,7 +82,7 @@ def stand_in(seed: int) -> None:
 
     def load_dataset(path: str, name: str | None = None, split: str | None = None, **_: Any) -> Any:
         found = {}
-        for which, columns in data(path, seed).items():
+        for which, columns in data(path, seed, mnist).items():
             features = {
                 column: datasets.Image()
                 if isinstance(values[0], Image.Image)

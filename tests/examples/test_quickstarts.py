@@ -74,6 +74,25 @@ def test_no_test_image_is_trained_on_and_they_have_the_size_that_the_example_exp
     assert {image.size for image in data("ylecun/mnist", 0)["train"]["image"]} == {(28, 28)}
 
 
+def written_mnist(root, images, labels):
+    """MNIST's four files with these images and labels in each split, as torchvision looks for them."""
+    (raw := root / "MNIST" / "raw").mkdir(parents=True)
+    for split in ("train", "t10k"):
+        for kind, values in (("images-idx3", images), ("labels-idx1", np.uint8(labels))):
+            header = [0x800 + values.ndim, *values.shape]
+            (raw / f"{split}-{kind}-ubyte").write_bytes(np.array(header, dtype=">i4").tobytes() + values.tobytes())
+
+
+def test_mnist_itself_is_dealt_image_and_label_together_where_its_files_are_at_hand(tmp_path):
+    images, labels = np.arange(4 * 28 * 28).reshape(4, 28, 28) % 251, [7, 3, 9, 1]
+    written_mnist(tmp_path, images.astype(np.uint8), labels)
+    train = data("ylecun/mnist", 0, tmp_path)["train"]
+    assert sorted(train["label"]) == sorted(labels) and len(train["image"]) == 4
+    dealt = {label: np.asarray(image) for image, label in zip(train["image"], train["label"], strict=True)}
+    for image, label in zip(images, labels, strict=True):
+        assert np.array_equal(dealt[label], image)
+
+
 def test_data_that_no_example_asks_for_are_refused():
     with pytest.raises(InputError, match="no data stand in for 'other'"):
         data("other", 0)
@@ -109,8 +128,17 @@ def test_who_is_without_weight_is_read_from_the_verdict_and_nothing_from_fedavg(
 
 
 def test_a_run_that_is_not_there_yet_is_said_in_the_table():
-    row = dict.fromkeys(FIELDS, "") | {"example": "quickstart-mlx", "method": "FedLAW", "seed": "0", "rounds": "12"}
+    row = dict.fromkeys(FIELDS, "") | {
+        "example": "quickstart-mlx",
+        "data": "MNIST",
+        "method": "FedLAW",
+        "seed": "0",
+        "rounds": "12",
+    }
     row |= {"metric": "accuracy", "value": "0.912", "caught": "3", "wronged": "0"}
     line = table([row]).splitlines()[-1]
     cells = {"FedAvg": "not measured", "FedLAW": "91.2", "FedAvg, nobody hostile": "not measured"}
-    assert line == "| quickstart-mlx | SGD | 12 | 0 | " + " | ".join(cells[name] for name in METHODS) + " | 3 | 0 |"
+    assert (
+        line
+        == "| quickstart-mlx | MNIST | SGD | 12 | 0 | " + " | ".join(cells[name] for name in METHODS) + " | 3 | 0 |"
+    )
