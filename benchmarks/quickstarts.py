@@ -165,7 +165,7 @@ def one(folder: Path, name: str, method: str, seed: int, mnist: Path | None = No
     if not example.asks_mnist:
         mnist = None
     stand_in(seed, mnist)
-    told = ({} if mnist else example.config) | ({} if rounds is None else {"num-server-rounds": rounds})
+    told = ({} if mnist else dict(example.config)) | ({} if rounds is None else {"num-server-rounds": rounds})
     with _copied(folder / name, example, method, told) as config:
         module: Any = importlib.import_module(f"{example.package}.client_app")
         module.load_data = cache(module.load_data)  # loading takes longer than training, and some split anew each time
