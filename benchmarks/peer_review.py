@@ -1,7 +1,8 @@
 """Peer review beside published FedLAW and other rules: `python -m benchmarks.peer_review main --seeds 16 17 18 19`.
 
 One row a run, appended to a CSV as it ends, so that a study that was stopped goes on where it stopped; then the tables
-of docs/research/peer-review.md. Test accuracy after 26 rounds, 20 of which learn weights; the batched engine.
+of docs/research/peer-review.md. Test accuracy after 26 rounds, 20 of which learn weights unless the method says that all
+do; the batched engine.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from fedlaw_flwr.studies.table import Row, opened
 
 METHODS: dict[str, dict[str, Any]] = {
     "review": {"variant": "review"},
+    "review in every round": {"variant": "review", "weight-rounds": -1},
     "fedlaw": {"variant": "fedlaw"},
     "fedavg": {"strategy": "fedavg"},
     "ideal": {"strategy": "ideal"},
@@ -42,7 +44,7 @@ LIARS = ("bad_mouthing", "bad_mouthing_flip", "support_max")
 """The attacks on peer review itself; they see every silo's updates and reviews."""
 
 STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "main": (("review", "fedlaw", "fedavg", "ideal"), (*PAPER, "lie")),
+    "main": (("review", "review in every round", "fedlaw", "fedavg", "ideal"), (*PAPER, "lie")),
     "liars": (("review", "review without trim", "fedavg", "ideal"), LIARS),
     "all": (("review", "fedlaw", "fedavg", "ideal"), ("none", *ATTACKS)),
     "rules": (("multi_krum", "cw_median", "rfa", "cclip", "nnm trimmed mean"), (*PAPER, "lie")),
