@@ -1,8 +1,8 @@
 """Peer review beside published FedLAW and other rules: `python -m benchmarks.peer_review main --seeds 16 17 18 19`.
 
 One row a run, appended to a CSV as it ends, so that a study that was stopped goes on where it stopped; then the tables
-of docs/research/peer-review.md. Test accuracy after 26 rounds; the first 20 learn weights, or all of them where the method
-says so. The batched engine.
+of docs/research/peer-review.md. Test accuracy after 26 rounds; weights are learned in the first 20, or in all of them
+where the method says so. The batched engine.
 """
 
 import argparse
