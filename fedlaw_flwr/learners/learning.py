@@ -442,7 +442,7 @@ class WeightLearning:
     def _forfeit(self, first: Updates, scored: Rows) -> Rows:
         """Takes the weight of silos that answered exchange 1 and not exchange 2; returns their rows."""
         unscored = np.setdiff1d(np.arange(len(first.silos)), scored)
-        silos = [first.silos[row] for row in unscored]
+        silos = [first.silos[row] for row in unscored.tolist()]
         self.pieces.standing.forfeit(silos)
         self.pieces.score.forfeit(silos)
         return unscored

@@ -208,16 +208,16 @@ def read_review(content: RecordDict, layout: Layout, gradient: NDArray[np.floati
         if slot.kind != "parameter":
             continue
         try:
-            values = slot.reals(_decode(arrays[slot.key], slot))
+            values = cast(blocks.Floats, slot.reals(_decode(arrays[slot.key], slot)))
         except Rejected as reason:
             raise Rejected(f"review: {reason}") from None
-        peak = float(max(np.max(values, initial=0), -np.min(values, initial=0)))  # NaN where there is one
+        peak = max(float(np.max(values, initial=0)), -float(np.min(values, initial=0)))  # NaN where there is one
         if not math.isfinite(peak):
             raise Rejected(f"review: array {slot.key!r} has a value that is not finite")
         largest = max(largest, peak)
         parts.append((slot.where, values))
     for where, values in parts:
-        squares += blocks.scaled(cast(blocks.Floats, values), largest, gradient[where])
+        squares += blocks.scaled(values, largest, gradient[where])
     return math.sqrt(squares)
 
 

@@ -88,5 +88,5 @@ def _powers(base: int, n: int) -> Hashes:
     """1, base, base^2, ... (n,), modulo 2^64."""
     factors = np.full(n, base, np.uint64)
     factors[:1] = 1
-    powers: Hashes = np.cumprod(factors)
+    powers: Hashes = np.cumprod(factors, dtype=np.uint64)
     return powers
