@@ -27,7 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
 ATTACKS = ("label_flipping", "inverse_gradient")
 TABLES = {"digits": "bytes_to", "mnist": "bytes_to-mnist"}
 """The table of each task on the page."""
-WORLD = {"num-silos": 20, "q": 0.6, "byzantine": 0.4, "max-byzantine": 0.4, "beta": 0.01}
+WORLD = {"num-silos": 20, "q": 0.6, "byzantine": 0.4, "max-byzantine": 0.4, "beta": 0.01, "keep-checkpoints": 0}
 
 
 def reached(run: Run, accuracy: float) -> tuple[int, int] | None:
@@ -43,7 +43,7 @@ def reached(run: Run, accuracy: float) -> tuple[int, int] | None:
 def one(task: Mapping[str, Any], attack: str, method: str, seed: int, rounds: int) -> Run:
     """A run that measures its model after every round; the task, its folder and its number of examples are given."""
     values = {**WORLD, **task, **METHODS[method], "attack": attack, "seed": seed, "num-rounds": rounds}
-    return run_of({**values, "keep-checkpoints": 0}, evaluate_every=1)
+    return run_of(values, evaluate_every=1)
 
 
 def row_of(attack: str, method: str, found: Sequence[tuple[int, int] | None], best: Sequence[float]) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def main() -> None:
             rows.append(row_of(attack, method, [reached(run, chosen.accuracy) for run in runs], best))
             print(rows[-1], flush=True)
     machine = described(("numpy", "torch", "scikit-learn"))
-    figures = {"machine": machine, "accuracy": chosen.accuracy, "most": chosen.rounds, "rows": rows}
-    figures["examples"] = chosen.examples
+    told = {"accuracy": chosen.accuracy, "most": chosen.rounds, "examples": chosen.examples}
+    figures = {"machine": machine, **told, "rows": rows}
     performance.write(chosen.out, TABLES[chosen.task], figures)
 
 

@@ -142,7 +142,7 @@ def one(folder: Path, name: str, method: str, seed: int, mnist: Path | None = No
         name: The example.
         method: One of `METHODS`.
         seed: Of the order of the data and of the frameworks.
-        mnist: torchvision's folder of MNIST; None: scikit-learn's data stand in for it.
+        mnist: torchvision's folder of MNIST, for an example that asks for MNIST; None: scikit-learn's data stand in.
         rounds: How many, in place of what the run config says.
 
     Returns:
@@ -151,20 +151,9 @@ def one(folder: Path, name: str, method: str, seed: int, mnist: Path | None = No
     Raises:
         ModuleNotFoundError: If its framework is not installed.
     """
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-        "JAX_COMPILATION_CACHE_DIR": _JAX_CACHE,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    set_start_method(None, force=True)  # the system's own for an example's workers, not that of this process
-    logging.disable(logging.WARNING)
-    example = EXAMPLES[name]
-    if not example.asks_mnist:
-        mnist = None
+    _prepared()
     stand_in(seed, mnist)
+    example = EXAMPLES[name]
     told = ({} if mnist else dict(example.config)) | ({} if rounds is None else {"num-server-rounds": rounds})
     with _copied(folder / name, example, method, told) as config:
         module: Any = importlib.import_module(f"{example.package}.client_app")
@@ -196,6 +185,20 @@ def one(folder: Path, name: str, method: str, seed: int, mnist: Path | None = No
         "no_weight": " ".join(map(str, sorted(out))) if out is not None else "",
         "seconds": f"{seconds:.0f}",
     }
+
+
+def _prepared() -> None:
+    """Makes this process one for an example: one thread, no network, no GPU, quiet, JAX's steps kept on disk."""
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "JAX_COMPILATION_CACHE_DIR": _JAX_CACHE,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    set_start_method(None, force=True)  # the system's own for an example's workers, not that of this process
+    logging.disable(logging.WARNING)
 
 
 def data_of(mnist: Path | None) -> str:
@@ -282,11 +285,16 @@ def table(rows: Sequence[Row]) -> str:
     """Markdown: for each example the mean over its seeds, in per cent where it is an accuracy, and who was caught."""
     lines = ["| example | data | local training | rounds | seeds | " + " | ".join(METHODS) + " | caught | wronged |"]
     lines.append("|---" * (7 + len(METHODS)) + "|")
-    cells_of = dict.fromkeys((row["example"], row["data"], row["rounds"]) for row in rows if row["method"] == "FedLAW")
-    for name, data, rounds in sorted(cells_of, key=lambda cell: (list(EXAMPLES).index(cell[0]), cell[1], int(cell[2]))):
-        own = [row for row in rows if (row["example"], row["data"], row["rounds"]) == (name, data, rounds)]
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["example"], row["data"], row["rounds"]), []).append(row)
+    names = list(EXAMPLES)
+    for name, data, rounds in sorted(groups, key=lambda group: (names.index(group[0]), group[1], int(group[2]))):
+        own = groups[name, data, rounds]
         by = {method: [row for row in own if row["method"] == method] for method in METHODS}
         last = by["FedLAW"]
+        if not last:
+            continue
         cells = [name, data, EXAMPLES[name].trains, rounds, " ".join(row["seed"] for row in last)]
         cells += [_shown(by[method]) for method in METHODS]
         cells += [", ".join(row[what] for row in last) for what in ("caught", "wronged")]
@@ -311,7 +319,7 @@ def main() -> None:
     parser.add_argument(
         "--mnist",
         type=Path,
-        help="torchvision's folder of MNIST: the examples that ask for MNIST, with their own config",
+        help="torchvision's folder of MNIST: runs the examples that ask for MNIST alone, with their own run config",
     )
     parser.add_argument("--rounds", type=int, help="in place of what the run config says")
     parser.add_argument("--out", type=Path, default=Path("docs/research/quickstarts.csv"))
@@ -319,10 +327,11 @@ def main() -> None:
     mnist = chosen.mnist and chosen.mnist.absolute()
     processes = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
     with opened(chosen.out, FIELDS) as results, processes:
-        here = [row for row in results.rows if row["data"] == data_of(chosen.mnist)]
-        if chosen.rounds is not None:
-            here = [row for row in here if row["rounds"] == str(chosen.rounds)]
-        done = {(row["example"], row["method"], int(row["seed"])) for row in here}
+        done = {
+            (row["example"], row["method"], int(row["seed"]))
+            for row in results.rows
+            if row["data"] == data_of(mnist) and chosen.rounds in (None, int(row["rounds"]))
+        }
         cells = [
             (name, method, seed)
             for seed in chosen.seeds
@@ -335,9 +344,8 @@ def main() -> None:
             if cell in done:
                 continue
             try:
-                results.append(
-                    dict(processes.submit(one, chosen.folder.absolute(), *cell, mnist, chosen.rounds).result())
-                )
+                run = processes.submit(one, chosen.folder.absolute(), *cell, mnist, chosen.rounds)
+                results.append(dict(run.result()))
             except ModuleNotFoundError as missing:
                 print(f"{cell[0]}: not run, {missing}")
         print(table(results.rows))

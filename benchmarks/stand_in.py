@@ -38,8 +38,8 @@ def data(name: str, seed: int, mnist: Path | None = None) -> dict[str, Any]:
         for split in ("train", "test"):
             found = Mnist(str(mnist), train=split == "train")
             order = np.random.default_rng(seed).permutation(len(found))
-            images = [Image.fromarray(found.data[int(row)].numpy()) for row in order]
-            splits[split] = {"image": images, "label": found.targets[order].tolist()}
+            pictures, labels = zip(*(found[row] for row in order.tolist()), strict=True)
+            splits[split] = {"image": list(pictures), "label": list(labels)}
         return splits
     if name in ("uoft-cs/cifar10", MNIST):
         column, mode, side = ("img", "RGB", 32) if name == "uoft-cs/cifar10" else ("image", "L", 28)
@@ -76,7 +76,7 @@ def stand_in(seed: int, mnist: Path | None = None) -> None:
     """Makes `datasets.load_dataset`, from which every example takes its data, answer with `data`.
 
     What an example has several processes for is then done in this one: a fork of a process in which JAX has threads
-    waits forever, and data as small as these need none.
+    waits forever.
     """
     import datasets
 

@@ -128,17 +128,9 @@ def test_who_is_without_weight_is_read_from_the_verdict_and_nothing_from_fedavg(
 
 
 def test_a_run_that_is_not_there_yet_is_said_in_the_table():
-    row = dict.fromkeys(FIELDS, "") | {
-        "example": "quickstart-mlx",
-        "data": "MNIST",
-        "method": "FedLAW",
-        "seed": "0",
-        "rounds": "12",
-    }
-    row |= {"metric": "accuracy", "value": "0.912", "caught": "3", "wronged": "0"}
+    row = dict.fromkeys(FIELDS, "") | {"example": "quickstart-mlx", "data": "MNIST", "method": "FedLAW", "seed": "0"}
+    row |= {"rounds": "12", "metric": "accuracy", "value": "0.912", "caught": "3", "wronged": "0"}
     line = table([row]).splitlines()[-1]
     cells = {"FedAvg": "not measured", "FedLAW": "91.2", "FedAvg, nobody hostile": "not measured"}
-    assert (
-        line
-        == "| quickstart-mlx | MNIST | SGD | 12 | 0 | " + " | ".join(cells[name] for name in METHODS) + " | 3 | 0 |"
-    )
+    measured = " | ".join(cells[name] for name in METHODS)
+    assert line == f"| quickstart-mlx | MNIST | SGD | 12 | 0 | {measured} | 3 | 0 |"
