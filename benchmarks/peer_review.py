@@ -20,9 +20,16 @@ from fedlaw_flwr.studies.table import Row, opened
 METHODS: dict[str, dict[str, Any]] = {
     "review": {"variant": "review"},
     "review in every round": {"variant": "review", "weight-rounds": -1},
+    "review, updates alone": {"variant": "review", "review-step": 0},
+    "review, the form before": {"variant": "review", "review-step": 0, "review-without": "majority"},
+    "review in every round, the form before": {
+        **{"variant": "review", "weight-rounds": -1, "review-step": 0, "review-without": "majority"},
+    },
     "fedlaw": {"variant": "fedlaw"},
     "fedavg": {"strategy": "fedavg"},
     "ideal": {"strategy": "ideal"},
+    "ideal, lr 0.2": {"strategy": "ideal", "lr": 0.2},
+    "fedavg, lr 0.2": {"strategy": "fedavg", "lr": 0.2},
     "multi_krum": {"strategy": "multi_krum"},
     "cw_median": {"strategy": "cw_median"},
     "rfa": {"strategy": "rfa"},
@@ -35,7 +42,11 @@ METHODS: dict[str, dict[str, Any]] = {
     **{f"review without {part}": {"variant": "review", "review-without": part} for part in REVIEW_PARTS},
     "review by plain gradients": {"variant": "review", "review-by": "gradient"},
 }
-"""What each method sets; "ideal" is the mean of the honest silos, `trusted` the number of honest silos vouched for."""
+"""What each method sets; "ideal" is the mean of the honest silos, `trusted` the number of honest silos vouched for.
+
+The form before is that without the step along reviews, in which the last weight round's weights are frozen. The step of
+local training is 0.1 where no other is said.
+"""
 
 PAPER = ("none", "label_flipping", "inverse_gradient", "backdoor", "double", "global_parameter")
 """Nobody, and the five attacks whose mean is the target."""
@@ -45,11 +56,12 @@ LIARS = ("bad_mouthing", "bad_mouthing_flip", "support_max")
 
 STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "main": (("review", "review in every round", "fedlaw", "fedavg", "ideal"), (*PAPER, "lie")),
+    "longer steps": (("ideal, lr 0.2", "fedavg, lr 0.2"), ("none", "label_flipping", "inverse_gradient", "lie")),
     "liars": (("review", "review without trim", "fedavg", "ideal"), LIARS),
     "all": (("review", "fedlaw", "fedavg", "ideal"), ("none", *ATTACKS)),
     "rules": (("multi_krum", "cw_median", "rfa", "cclip", "nnm trimmed mean"), (*PAPER, "lie")),
     "ablation": (
-        tuple(name for name in METHODS if name.startswith(("review without", "review by"))),
+        tuple(name for name in METHODS if name.startswith(("review without", "review by", "review, updates"))),
         ("none", "label_flipping", "inverse_gradient", "backdoor"),
     ),
     "root": (tuple(name for name in METHODS if "root" in name or "trusted" in name), (*PAPER, "lie", *LIARS)),
@@ -72,7 +84,7 @@ def one(world: Mapping[str, Any], attack: str, method: str, seed: int) -> dict[s
     values |= {"byzantine": share, "max-byzantine": share, "weight-rounds": 20, "beta": 0.01, "attack": attack}
     if attack in LIARS:
         values["knowledge"] = "omniscient"
-    if method in ("ideal", "fedavg") and attack == "none":
+    if method.startswith(("ideal", "fedavg")) and attack == "none":
         values["byzantine"] = 0
     values |= {"data-dir": world["data-dir"], "train-examples": world["examples"]}
     values |= METHODS[method]

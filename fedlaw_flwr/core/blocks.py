@@ -72,10 +72,17 @@ def inner_products(rows: Floats, direction: Floats) -> Vector:
     return result
 
 
-def weighted_sum(weights: Vector, rows: Floats) -> Vector:
-    """sum_i w_i D_i, shape (d,); equal columns have equal sums."""
+def weighted_sum(weights: Vector, rows: Floats, which: NDArray[np.intp] | None = None) -> Vector:
+    """sum_i w_i D_i, shape (d,); equal columns have equal sums.
+
+    Args:
+        weights: w, (m,).
+        rows: D, (m, d).
+        which: The rows to add up, in this order; w then has a number for each of them. The others are not read.
+            Default: None, all.
+    """
     result = np.empty(rows.shape[1])
-    _sum_into(result, weights, rows)
+    _sum_into(result, weights, rows, which)
     return result
 
 
@@ -270,9 +277,10 @@ def _products(rows: Floats, vector: Floats) -> Vector:
     return result
 
 
-def _sum_into(result: Floats, weights: Vector, rows: Floats) -> None:
-    for block in _alike(result.size, max(1, _BLOCK // max(1, len(rows)))):
-        result[block] = np.einsum("i,ij->j", weights, rows[:, block].astype(np.float64))
+def _sum_into(result: Floats, weights: Vector, rows: Floats, which: NDArray[np.intp] | None = None) -> None:
+    for block in _alike(result.size, max(1, _BLOCK // max(1, len(weights)))):
+        taken = rows[:, block] if which is None else rows[which, block]
+        result[block] = np.einsum("i,ij->j", weights, taken.astype(np.float64))
 
 
 def _alike(width: int, most: int) -> Iterator[slice]:

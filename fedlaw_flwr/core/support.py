@@ -3,8 +3,9 @@
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedlaw_flwr.core.blocks import Floats, Vector, columns
+from fedlaw_flwr.core.blocks import Floats, Vector, columns, weighted_sum
 from fedlaw_flwr.core.half import to_single
 from fedlaw_flwr.core.state import State
 
@@ -122,6 +123,23 @@ def peer_support(updates: Floats, reviews: Floats, update_norms: Vector, review_
     np.fill_diagonal(found, np.nan)
     np.fill_diagonal(agreed, np.nan)
     return found, agreed
+
+
+def along(reviews: Floats, review_norms: Vector, rows: NDArray[np.intp], length: float) -> Vector | None:
+    """(c / k) sum_j r_j / |r_j| over k reviewers: a step along their reviews that is c long where all of them agree.
+
+    Args:
+        reviews: r_j, (m, d).
+        review_norms: |r_j|, (m,), above 0 for those rows.
+        rows: The rows of the k reviewers. The others are not read.
+        length: c, at least 0.
+
+    Returns:
+        (d,); None where it is 0, because c is or because there is no reviewer.
+    """
+    if not length or not rows.size:
+        return None
+    return weighted_sum(length / (rows.size * review_norms[rows]), reviews, rows)
 
 
 def contrast(found: Vector, share: float) -> Vector:

@@ -109,13 +109,15 @@ class Judgement:
     """What peer review concludes.
 
     Attributes:
-        weights: The weights, (m,), sum 1.
+        weights: The weights of this round's step, (m,), sum 1.
+        lasting: The weights that are frozen if this was the last weight round, (m,), sum 1.
         vouching: The rows of S, the set that vouches most for itself.
         approval: The mean over j in S and the rounds so far of the relative support that reviewer j gives silo i, (m,).
         assent: The same of the relative support that silo i as a reviewer gives j, (m,).
     """
 
     weights: Vector
+    lasting: Vector
     vouching: Rows
     approval: Vector
     assent: Vector

@@ -19,7 +19,7 @@ from fedlaw_flwr.core.simplex import Simplex, capped, default_cap
 from fedlaw_flwr.core.standing import Sample
 from fedlaw_flwr.core.state import State, Stateful, gathered, restore_all
 from fedlaw_flwr.core.step import step_like
-from fedlaw_flwr.core.support import cosines, peer_support
+from fedlaw_flwr.core.support import along, cosines, peer_support
 from fedlaw_flwr.learners import load_learner
 from fedlaw_flwr.learners.interface import Evidence, Judge, Mask, PeerEvidence, Pieces, Rows
 from fedlaw_flwr.learners.options import WeightOptions, check_start
@@ -134,10 +134,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class Step:
-    """Step along the updates with these weights (m,)."""
+    """Step along the updates with these weights (m,), and by `besides`.
+
+    Attributes:
+        weights: w, (m,).
+        account: What the round's event says of it.
+        besides: What is taken from the model besides sum_i w_i delta_i, (d,). Default: None, nothing.
+    """
 
     weights: Vector
     account: Account
+    besides: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -351,8 +358,11 @@ class WeightLearning:
         account.vouching, account.support = judgement.vouching, evidence.support
         account.approval, account.assent = judgement.approval, judgement.assent
         account.balanced_losses = reviews.losses
-        self.pieces.standing.learn(first.silos, judgement.weights, round_number, self._sample(first))
-        return _step(judgement.weights, account)
+        self.pieces.standing.learn(first.silos, judgement.lasting, round_number, self._sample(first))
+        followed = judgement.vouching[np.nan_to_num(reviews.norms[judgement.vouching]) > 0]
+        length = self._options.review_step * float(judgement.weights @ norms)
+        besides = along(reviews.gradients, reviews.norms, followed, length)
+        return _step(judgement.weights, account, besides)
 
     def _missing_voices(self, reviews: Reviews, present: Simplex) -> str:
         """Why these reviews are too few to learn from; empty where they are enough."""
@@ -477,9 +487,9 @@ def _support_of(root: Vector, updates: Floats, norms: Vector) -> Vector:
     return cosines(updates, root[None, :], norms, np.array([np.linalg.norm(root)]))[:, 0]
 
 
-def _step(w: Vector, account: Account) -> Step:
+def _step(w: Vector, account: Account, besides: Vector | None = None) -> Step:
     account.weights = w
-    return Step(w, account)
+    return Step(w, account, besides)
 
 
 def check_fraction(options: WeightOptions, fraction: float, simplex: Simplex, quorum: int) -> None:

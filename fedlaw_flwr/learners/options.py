@@ -19,10 +19,13 @@ def _clip(value: Any) -> Any:
     return value
 
 
+REVIEW_STEP = 0.5
+"""The default of review_step; of 0.3, 0.5, 1 and 2 the one that held on seeds 0 to 7 (docs/research/peer-review.md)."""
+
 REVIEW_PARTS = (
     *("rank", "size", "contrast", "agreement"),
     *("set", "trim", "evidence", "assent"),
-    *("loss", "norm", "mean", "decay"),
+    *("loss", "norm", "mean", "decay", "majority"),
 )
 """The parts of peer review that an ablation may leave out."""
 
@@ -124,10 +127,17 @@ class WeightOptions:
         "that count",
         allowed="bonn,aachen",
     )
+    review_step: float = setting(
+        REVIEW_STEP,
+        "with variant review: how far the model also steps along the reviews of the set that vouches for itself; 0: "
+        "updates alone move it",
+        least=0,
+        unit="mean length of an update",
+    )
     review_without: str = setting(
         "",
         "with variant review, for ablations: parts to leave out (rank, size, contrast, agreement, set, trim, evidence, "
-        "assent, loss, norm, mean, decay)",
+        "assent, loss, norm, mean, decay, majority)",
         allowed="rank,mean",
         check=_without,
     )
@@ -168,9 +178,12 @@ def check_together(options: WeightOptions) -> None:
             f"score_decay={options.score_decay}, cluster_distance={options.cluster_distance}, "
             f"s_start={options.s_start}: variant='review' has none of these; leave them at 0"
         )
-    if options.variant != "review" and (options.trusted or options.review_without):
+    if options.variant != "review" and (
+        options.trusted or options.review_without or options.review_step != REVIEW_STEP
+    ):
         raise InputError(
-            f"trusted={options.trusted!r}, review_without={options.review_without!r}: only variant='review' reads them"
+            f"trusted={options.trusted!r}, review_without={options.review_without!r}, "
+            f"review_step={options.review_step}: only variant='review' reads them"
         )
 
 

@@ -24,6 +24,8 @@ _AGREEMENT = 0.25
 """The share of a voice that agreement of reviews has; support has the rest."""
 _DECAY = 0.7
 """What a round counts for when the next one comes."""
+_LASTING = 0.85
+"""What a round counts for when the next one comes, where it is asked who had weight in most of them."""
 _OBJECTION = -0.08
 """Mean relative support below this is an objection. 0 would exclude more honest silos where nobody attacks."""
 
@@ -54,6 +56,12 @@ class PeerReview(Judge):
     likes; that takes away the second reason, not the first. All others weigh alike; nobody need be excluded. So at
     least s silos carry weight, none of them more than 1/s. A silo without a review is judged and has no voice.
 
+    The model then steps by sum_i w_i delta_i, and along the reviews of S by rho (sum_i w_i |delta_i|) mean_{j in S}
+    r_j / |r_j|, rho = `review_step`: reviews are balanced by class, updates are not. The weights that are frozen go in
+    equal parts to the silos that had weight in most of the weight rounds, of which each counts 0.85 times what the next
+    one does. A model that suits S leaves its members little to agree on, so that now and then another set wins a round;
+    the next round's reviews tell.
+
     Where the server has examples of its own, g_i is the relative support that its review gives silo i, else 0; a silo
     outside S is then excluded if mean(g_i) is below -0.08 as well. Where the operator trusts reviewers, theirs are the
     only voices: S is the s silos with the most of their mean relative support plus a_i, and a silo outside S is
@@ -66,7 +74,8 @@ class PeerReview(Judge):
 
     Args:
         without: Parts left out, for ablations: rank, size (X / 2 rms; with both out X itself), contrast, agreement,
-            set, evidence, assent (a silo's own objection to the set), loss, norm, mean, decay, trim.
+            set, evidence, assent (a silo's own objection to the set), loss, norm, mean, decay, trim, majority (the
+            last round's weights are frozen).
     """
 
     def __init__(self, without: frozenset[str] = frozenset()) -> None:
@@ -74,11 +83,14 @@ class PeerReview(Judge):
         decay = 1.0 if "decay" in without else _DECAY
         self._voices, self._relative = PairMeans(decay), PairMeans(decay)
         self._root, self._odd_loss, self._excess = (SiloMeans(decay) for _ in range(3))
+        self._weighed = SiloMeans(1.0 if "decay" in without else _LASTING)
 
     def __call__(self, evidence: PeerEvidence) -> Judgement:
         """See the class."""
         if "mean" in self._without:
-            self.forget()
+            for means in self._parts().values():
+                if means is not self._weighed:
+                    means.forget()
         self._add(evidence)
         silos = evidence.silos
         relative = np.nan_to_num(self._relative.over(silos))
@@ -97,7 +109,11 @@ class PeerReview(Judge):
         if "evidence" in self._without:
             included[:] = False
         included[vouching] = True
-        return Judgement(included / included.sum(), vouching, approval, assent)
+        self._weighed.add(silos, included.astype(np.float64))
+        mostly = self._weighed.over(silos) > 0.5
+        if "majority" in self._without or not mostly.any():
+            mostly = included
+        return Judgement(included / included.sum(), mostly / mostly.sum(), vouching, approval, assent)
 
     def forget(self) -> None:
         """Forgets all rounds."""
@@ -119,6 +135,7 @@ class PeerReview(Judge):
             "root": self._root,
             "odd-loss": self._odd_loss,
             "excess": self._excess,
+            "weighed": self._weighed,
         }
 
     def _add(self, evidence: PeerEvidence) -> None:

@@ -156,16 +156,19 @@ class Replies:
     review_norms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     balanced_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
-    def moved(self, model: Model, w: Vector) -> Model:
-        """The model after a step with these weights: theta - sum_i w_i delta_i.
+    def moved(self, model: Model, w: Vector, besides: Vector | None = None) -> Model:
+        """The model after a step with these weights: theta - sum_i w_i delta_i, less `besides`.
 
         Args:
             model: The model that was sent out, theta.
             w: The weights, (m,). The buffers of the silos with weight are combined by the median.
+            besides: What else is taken from the parameters, (d,). Default: None, nothing.
         """
         weighted = self.buffers[np.flatnonzero(w > 0)] if model.buffers.size else None
         buffers = None if weighted is None else combine_buffers(model.layout, weighted)
         step = rounded_sum(w, self.updates)
+        if besides is not None:
+            np.add(step, besides, out=step, casting="same_kind")
         return model.stepped(step, buffers, out=step)
 
 

@@ -111,7 +111,9 @@ class FedLAW(MatrixStrategy, WeightOptions):
             rejected = self._try(exchanges, replies.moved(model, decision.weights), decision)
             decision = self.learning.close(decision, rejected)
         account = _told(replies.silos, decision)
-        return (replies.moved(model, decision.weights) if isinstance(decision, Step) else None), account
+        if isinstance(decision, Step):
+            return replies.moved(model, decision.weights, decision.besides), account
+        return None, account
 
     def _reviews(self, replies: Replies, model: Model) -> Reviews:
         """The reviews of exchange 1 as the weight learner sees them, with the server's own."""

@@ -11,6 +11,7 @@ from fedlaw_flwr.core.support import (
     PairMeans,
     SiloMeans,
     agreement,
+    along,
     contrast,
     peer_support,
     rank_support,
@@ -124,6 +125,15 @@ def test_support_and_agreement_of_reviews_in_float16_are_theirs_to_float32_s_dig
         np.testing.assert_allclose(found, support(updates, halves, norms(updates), said), atol=1e-6)
         np.testing.assert_allclose(agreed, agreement(halves, said), atol=1e-6)
     assert np.isnan(agreed[3]).all() and np.isnan(found[:, 3]).all() and np.isfinite(found[3, :3]).all()
+
+
+def test_along_is_the_mean_of_unit_reviews_and_reads_no_other_row():
+    reviews = np.array([[3.0, 4.0, 0.0], [np.nan, np.inf, 1.0], [0.0, 0.0, 2.0]], np.float16)
+    norms = np.array([5.0, np.nan, 2.0])
+    found = along(reviews, norms, np.array([0, 2]), 2.0)
+    np.testing.assert_allclose(found, [0.6, 0.8, 1.0])
+    assert along(reviews, norms, np.array([0, 2]), 0.0) is None
+    assert along(reviews, norms, np.array([], np.intp), 2.0) is None
 
 
 def test_other_dtypes_keep_float64_s_digits():

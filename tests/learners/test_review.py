@@ -173,6 +173,60 @@ def test_every_part_can_be_left_out(part):
     assert (step.weights > 0).sum() == (7 if part == "evidence" else 10)
 
 
+def test_the_model_also_steps_along_the_reviews_of_the_set_as_far_as_is_asked():
+    updates, reviews = world()
+    for rho in (0.5, 2.0):
+        sent = first(updates, reviews, silent=(2,))
+        step = learning(review_step=rho, clip="none").open(1, sent)
+        voices = reviews[[0, 1, 3, 4, 5, 6]].astype(np.float64)
+        along = (voices / np.linalg.norm(voices, axis=1)[:, None]).mean(axis=0)
+        assert step.account.vouching.tolist() == list(range(7))
+        np.testing.assert_allclose(step.besides, rho * (step.weights @ sent.norms) * along, rtol=1e-6)
+
+
+def test_the_step_along_reviews_is_as_long_as_the_clipped_updates_allow():
+    updates, reviews = world()
+    updates[0] *= 1e6
+    sent = first(updates, reviews)
+    step = learning().open(1, sent)
+    lengths = np.linalg.norm(sent.updates.astype(np.float64), axis=1)  # clipped in place
+    assert lengths[0] < 100 and step.weights[0] > 0
+    assert 0 < np.linalg.norm(step.besides) <= 0.5 * (step.weights @ lengths) * (1 + 1e-6)
+
+
+def test_updates_alone_move_the_model_without_a_review_step_and_where_no_silo_reviews():
+    assert learning(review_step=0).open(1, first(*world())).besides is None
+    learner = learning(weight_rounds=1)
+    assert learner.open(1, first(*world())).besides is not None
+    assert learner.open(2, replace(first(*world()), reviews=None)).besides is None
+    alone = first(*world(), silent=range(10), root=world()[1][0].astype(np.float64))
+    assert learning().open(1, alone).besides is None  # the server's own review is a voice and no step
+
+
+def test_a_set_that_wins_the_last_weight_round_alone_is_not_frozen():
+    ours, theirs = np.full((6, 6), -0.3), np.full((6, 6), -0.3)
+    ours[:4, :4] = theirs[2:, 2:] = 0.5
+    for without, frozen in (((), [0, 1, 2, 3]), (("majority",), [2, 3, 4, 5])):
+        judge = PeerReview(frozenset(["mean", *without]))
+        for said in (ours, ours, ours, theirs):
+            found = judge(evidence(said.copy()))
+        assert np.flatnonzero(found.weights).tolist() == [2, 3, 4, 5]
+        assert np.flatnonzero(found.lasting).tolist() == frozen
+
+
+def test_what_is_frozen_is_what_lasts_and_a_resumed_run_knows_it():
+    learner = learning(weight_rounds=3, review_without="mean")
+    for number, attackers in ((1, (7, 8, 9)), (2, (7, 8, 9))):
+        learner.open(number, first(*world(number, attackers)))
+    resumed = learning(weight_rounds=3, review_without="mean")
+    resumed.restore(learner.state())
+    for one in (learner, resumed):
+        now = one.open(3, first(*world(3, (0, 1, 2))))
+        assert now.weights[:3].tolist() == [0, 0, 0] and now.weights[7] > 0
+        frozen = one.open(4, replace(first(*world(4)), reviews=None))
+        assert frozen.weights[7:].tolist() == [0, 0, 0] and frozen.weights[0] > 0
+
+
 def evidence(support, losses=None, excess=None):
     m = len(support)
     np.fill_diagonal(support, np.nan)
@@ -253,7 +307,8 @@ def test_the_setting_names_every_part_that_can_be_left_out():
 def test_settings_that_peer_review_does_not_have_are_refused():
     with pytest.raises(ValueError, match="'review' has none of these"):
         WeightOptions(variant="review", score_decay=0.5)
-    with pytest.raises(ValueError, match="only variant='review'"):
-        WeightOptions(trusted="bonn")
+    for setting in ({"trusted": "bonn"}, {"review_step": 0.0}):
+        with pytest.raises(ValueError, match="only variant='review'"):
+            WeightOptions(**setting)
     with pytest.raises(ValueError, match="is not one of rank"):
         WeightOptions(variant="review", review_without="ranks")
