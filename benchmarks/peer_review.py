@@ -51,7 +51,7 @@ local training is 0.1 where no other is said.
 PAPER = ("none", "label_flipping", "inverse_gradient", "backdoor", "double", "global_parameter")
 """Nobody, and the five attacks whose mean is the target."""
 
-LIARS = ("bad_mouthing", "bad_mouthing_flip", "support_max")
+LIARS = ("bad_mouthing", "bad_mouthing_flip", "support_max", "review_max")
 """The attacks on peer review itself; they see every silo's updates and reviews."""
 
 STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {

@@ -37,6 +37,7 @@ ATTACKS = (
     "bad_mouthing",
     "bad_mouthing_flip",
     "support_max",
+    "review_max",
 )
 """The names `attack` allows, beside "none"."""
 

@@ -437,6 +437,23 @@ def test_with_omniscience_the_honest_mean_is_of_the_silos_that_do_not_attack():
     np.testing.assert_allclose(situation().honest_mean(), G.mean(0))
 
 
+def test_review_max_goes_against_the_honest_reviews_and_praises_honest_updates_as_half_of_the_honest_do():
+    np.testing.assert_array_equal(forged("review_max").update, forged("support_max").update)
+    review = forged_review("review_max", REVIEWS)
+    towards = np.mean([g / np.linalg.norm(g) for g in G], axis=0)
+
+    def praise(one):
+        return one @ towards / np.linalg.norm(one)
+
+    assert praise(review) >= np.median([praise(one) for one in REVIEWS]) - 1e-9
+    honest = REVIEWS.mean(0)
+    assert review @ honest < min(one @ honest for one in REVIEWS)
+    everyone, all_reviews = np.vstack([G, G + 1.0]), np.vstack([REVIEWS, REVIEWS + 1.0])
+    known = situation(updates=G, coalition=lambda: Coalition(frozen(everyone), frozen(np.ones(6)), frozen(all_reviews)))
+    omniscient = load_attack("review_max").forge_review(replace(known, num_silos=6, members=(0, 1, 2)), G[0])
+    np.testing.assert_allclose(omniscient, support_max.most_harmful(REVIEWS + 1.0, G + 1.0))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_support_max_is_liked_as_much_as_half_of_the_honest_and_does_the_most_harm_it_may(seed):
     rng = np.random.default_rng(seed)
