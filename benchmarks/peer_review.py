@@ -28,6 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "fedlaw": {"variant": "fedlaw"},
     "fedavg": {"strategy": "fedavg"},
     "ideal": {"strategy": "ideal"},
+    "review, lr 0.2": {"variant": "review", "lr": 0.2},
     "ideal, lr 0.2": {"strategy": "ideal", "lr": 0.2},
     "fedavg, lr 0.2": {"strategy": "fedavg", "lr": 0.2},
     "multi_krum": {"strategy": "multi_krum"},
@@ -56,7 +57,10 @@ LIARS = ("bad_mouthing", "bad_mouthing_flip", "support_max", "review_max")
 
 STUDIES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "main": (("review", "review in every round", "fedlaw", "fedavg", "ideal"), (*PAPER, "lie")),
-    "longer steps": (("ideal, lr 0.2", "fedavg, lr 0.2"), ("none", "label_flipping", "inverse_gradient", "lie")),
+    "longer steps": (
+        ("review, lr 0.2", "ideal, lr 0.2", "fedavg, lr 0.2"),
+        ("none", "label_flipping", "inverse_gradient", "lie"),
+    ),
     "liars": (("review", "review without trim", "fedavg", "ideal"), LIARS),
     "all": (("review", "fedlaw", "fedavg", "ideal"), ("none", *ATTACKS)),
     "rules": (("multi_krum", "cw_median", "rfa", "cclip", "nnm trimmed mean"), (*PAPER, "lie")),
