@@ -335,7 +335,8 @@ class WeightLearning:
         """Learns the weights from the reviews, or keeps the model where too few came.
 
         A silo that withholds its review lowers no b': with fewer than m - b' valid reviews nothing is learned. Where
-        voices are trusted, nothing is learned without one of them.
+        voices are trusted, nothing is learned without one of them, and one is enough; where the server has a review of
+        its own, none of theirs is needed.
         """
         reviews = first.reviews
         assert reviews is not None, "asks_for_reviews says in which rounds"
@@ -359,7 +360,8 @@ class WeightLearning:
         account.approval, account.assent = judgement.approval, judgement.assent
         account.balanced_losses = reviews.losses
         self.pieces.standing.learn(first.silos, judgement.lasting, round_number, self._sample(first))
-        followed = judgement.vouching[np.nan_to_num(reviews.norms[judgement.vouching]) > 0]
+        believed = np.flatnonzero(reviews.trusted) if reviews.trusted.any() else judgement.vouching
+        followed = believed[np.nan_to_num(reviews.norms[believed]) > 0]
         length = self._options.review_step * float(judgement.weights @ norms)
         besides = along(reviews.gradients, reviews.norms, followed, length)
         return _step(judgement.weights, account, besides)

@@ -40,7 +40,7 @@ class PeerReview(Judge):
         V(X)_ij  half the rank of X_ij among reviewer j's, spread evenly over [-1, 1],
                  and half X_ij / (2 rms_j), cut to [-1, 1]
         R_ij = 3/4 V(M_ij - 3/4 mean_j M_ij) + 1/4 V(A)_ij    the voice of reviewer j, however loud, is 1 at most
-        a_i  = -2 mean(p_i) - 5 mean(e_i) + 4 mean(g_i)     e_i the excess of the norm; g_i below
+        a_i  = -2 mean(p_i) - 5 mean(e_i) + 4 mean(g_i)     e_i, 0 to 3, the excess of the norm; g_i below
         p_i  = min(3, max(z_i, 0, 2 (-z_i - 1)))            z_i = (f_i - median f) / 1.4826 MAD
         v_j(S) = sum_{i in S, i != j} Rbar_ij         what member j says of the set S
         S    = argmax over sets of s silos of (s / k) sum of the k smallest v_j(S), j in S, + sum_{i in S} a_i
@@ -53,14 +53,17 @@ class PeerReview(Judge):
 
     Silo i is excluded if it is outside S and either says no to the other: the mean over j in S of the relative support
     M_ij / (2 rms_j), which j gives i, or of that which i gives j, is below -0.08. A silo can write its own review as it
-    likes; that takes away the second reason, not the first. All others weigh alike; nobody need be excluded. So at
-    least s silos carry weight, none of them more than 1/s. A silo without a review is judged and has no voice.
+    likes; that takes away the second reason, not the first. All others weigh alike; nobody need be excluded. So in a
+    weight round at least s silos carry weight, none of them more than 1/s. A silo without a review is judged and has no
+    voice.
 
-    The model then steps by sum_i w_i delta_i, and along the reviews of S by rho (sum_i w_i |delta_i|) mean_{j in S}
-    r_j / |r_j|, rho = `review_step`: reviews are balanced by class, updates are not. The weights that are frozen go in
+    The model then steps by sum_i w_i delta_i, and along the reviews of S by rho (sum_i w_i |delta_i|) mean_{j in S} r_j
+    / |r_j|, rho = `review_step`: reviews are balanced by class, updates are not. The mean is over the members with a
+    valid review that is not 0, or, where the operator trusts reviewers, over those. The weights that are frozen go in
     equal parts to the silos that had weight in most of the weight rounds, of which each counts 0.85 times what the next
-    one does. A model that suits S leaves its members little to agree on, so that now and then another set wins a round;
-    the next round's reviews tell.
+    one does; where no silo had, to those of the last round. They may be fewer than s. A model that suits S leaves its
+    members little to agree on, so that now and then another set wins a round; the next round's reviews show that it
+    harms the model.
 
     Where the server has examples of its own, g_i is the relative support that its review gives silo i, else 0; a silo
     outside S is then excluded if mean(g_i) is below -0.08 as well. Where the operator trusts reviewers, theirs are the

@@ -184,6 +184,15 @@ def test_the_model_also_steps_along_the_reviews_of_the_set_as_far_as_is_asked():
         np.testing.assert_allclose(step.besides, rho * (step.weights @ sent.norms) * along, rtol=1e-6)
 
 
+def test_where_the_operator_trusts_reviewers_the_model_steps_along_theirs_alone():
+    updates, reviews = world(lies=True)
+    trusted = np.isin(np.arange(N), [1, 4, 5])
+    step = learning(trusted="bonn", clip="none").open(1, first(updates, reviews, silent=(5,), trusted=trusted))
+    voices = reviews[[1, 4]].astype(np.float64)
+    along = (voices / np.linalg.norm(voices, axis=1)[:, None]).mean(axis=0)
+    assert step.besides @ along == pytest.approx(np.linalg.norm(step.besides) * np.linalg.norm(along))
+
+
 def test_the_step_along_reviews_is_as_long_as_the_clipped_updates_allow():
     updates, reviews = world()
     updates[0] *= 1e6
