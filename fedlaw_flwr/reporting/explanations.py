@@ -105,6 +105,22 @@ def is_reviewed(event: RoundEnded) -> bool:
     return event.vouching is not None
 
 
+def by_most_rounds(run: Run, learned: RoundEnded, silo: str) -> str:
+    """Says so where the weights that were frozen after this round of peer review are not those of the round itself.
+
+    Empty where the silo had weight in the round and has some at the end, or neither.
+    """
+    if not learned.weights or silo not in learned.silos:
+        return ""
+    had = learned.weight_of[silo] > EXCLUDED_AT
+    if had != (silo in run.excluded):
+        return ""
+    rounds = [one for one in run.rounds if one.round <= learned.round and is_reviewed(one) and silo in one.silos]
+    count = sum(one.weight_of[silo] > EXCLUDED_AT for one in rounds if one.weights)
+    kept = "so it kept none" if had else "so it kept some"
+    return f"It had weight in {count} of {len(rounds)} weight rounds, of which later ones count more, {kept}."
+
+
 def reviewed_why(run: Run, event: RoundEnded, silo: str) -> str:
     """What peer review says of a silo in a weight round, in numbers."""
     if silo not in event.silos:
@@ -122,7 +138,7 @@ def reviewed_why(run: Run, event: RoundEnded, silo: str) -> str:
             text += f" {said}: {_pair(of[silo], theirs, 2, '+')} (their median)."
     if silo not in (event.reviewers or ()):
         text += " It sent no valid review."
-    return text
+    return f"{text} {by_most_rounds(run, event, silo)}".rstrip()
 
 
 def why(run: Run, silo: str) -> str:

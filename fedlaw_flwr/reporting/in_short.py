@@ -5,7 +5,7 @@ from typing import Any
 
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import NoReply, ReplyRejected, RoundEnded
-from fedlaw_flwr.reporting.explanations import is_reviewed, is_taken_apart, score_of
+from fedlaw_flwr.reporting.explanations import by_most_rounds, is_reviewed, is_taken_apart, score_of
 from fedlaw_flwr.reporting.figures import strategy_name
 
 # More changes than this of one silo are no longer read.
@@ -159,6 +159,8 @@ def _excluded(run: Run, deciding: RoundEnded, silo: str) -> str:
         return "It was given no weight, and no round learned any."
     number = learned.round
     if is_reviewed(learned):
+        if mostly := by_most_rounds(run, learned, silo):
+            return mostly
         said = _reviewed(learned, silo)
         return f"{said[0].upper()}{said[1:]} (round {number})."
     if silo in (learned.unscored or ()):

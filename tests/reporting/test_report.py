@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 
@@ -23,7 +24,7 @@ from fedlaw_flwr.core.losses import raise_low_losses
 from fedlaw_flwr.events.record import Run
 from fedlaw_flwr.events.types import RunStarted
 from fedlaw_flwr.events.verdict import verdict
-from fedlaw_flwr.reporting.explanations import score_of
+from fedlaw_flwr.reporting.explanations import by_most_rounds, score_of
 from fedlaw_flwr.reporting.figures import comparison_picture, run_labels, weight_map, weights_picture
 from fedlaw_flwr.reporting.in_short import told_by_reviewers
 from fedlaw_flwr.reporting.report import page_data, page_of, repeat, report_text, spans, write_report
@@ -646,6 +647,22 @@ def test_of_peer_review_the_page_says_how_many_of_those_that_vouch_speak_against
     assert data["reviewed"]["approval"][[row["name"] for row in data["rows"]].index("silo 7")] == [-0.027]
     assert data["frozenAfter"] == 1
     assert "by peer review" in page.legend
+
+
+def test_of_weights_that_were_frozen_by_most_rounds_the_page_says_so(tmp_path):
+    run = reviewed(tmp_path)
+    first = run.rounds[0]
+
+    def with_weights(weights):
+        return Run.of([replace(one, weights=weights) if one is first else one for one in run.events], tmp_path.name)
+
+    everyone, but_one = with_weights((1 / 8,) * 8), with_weights((0.0, *[1 / 7] * 7))
+    row = next(row for row in page_of(everyone).silos if row.name == "silo 7")
+    assert row.short == "It had weight in 1 of 1 weight rounds, of which later ones count more, so it kept none."
+    assert row.why.endswith(row.short)
+    kept = "It had weight in 0 of 1 weight rounds, of which later ones count more, so it kept some."
+    assert by_most_rounds(but_one, but_one.rounds[0], "silo 0") == kept
+    assert by_most_rounds(run, first, "silo 0") == by_most_rounds(run, first, "silo 7") == ""
 
 
 def test_without_the_matrix_the_mean_support_speaks(tmp_path):
