@@ -17,14 +17,14 @@ from fedlaw_flwr.attacks import ATTACKS
 from fedlaw_flwr.learners.options import REVIEW_PARTS
 from fedlaw_flwr.studies.table import Row, opened
 
+_BEFORE: dict[str, Any] = {"variant": "review", "review-step": 0, "review-without": "majority"}
+
 METHODS: dict[str, dict[str, Any]] = {
     "review": {"variant": "review"},
     "review in every round": {"variant": "review", "weight-rounds": -1},
     "review, updates alone": {"variant": "review", "review-step": 0},
-    "review, the form before": {"variant": "review", "review-step": 0, "review-without": "majority"},
-    "review in every round, the form before": {
-        **{"variant": "review", "weight-rounds": -1, "review-step": 0, "review-without": "majority"},
-    },
+    "review, the form before": _BEFORE,
+    "review in every round, the form before": {**_BEFORE, "weight-rounds": -1},
     "fedlaw": {"variant": "fedlaw"},
     "fedavg": {"strategy": "fedavg"},
     "ideal": {"strategy": "ideal"},

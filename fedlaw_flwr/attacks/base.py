@@ -74,16 +74,22 @@ class Situation:
 
         With knowledge = "omniscient" it is their mean; else the mean of what the colluders would send honestly.
         """
-        updates = self.coalition().updates
-        if len(updates) != self.num_silos:
-            return self.coalition().mean
-        mean: Vector = np.delete(updates, list(self.members), axis=0).mean(axis=0)
+        coalition = self.coalition()
+        if len(coalition.updates) != self.num_silos:
+            return coalition.mean
+        mean: Vector = self.honest_updates().mean(axis=0)
         return mean
 
+    def honest_updates(self) -> Vector:
+        """What the coalition knows of the honest silos' updates, a row each, as `honest_mean` says."""
+        return self._honest(self.coalition().updates)
+
     def honest_reviews(self) -> Vector:
-        """What the coalition knows of the honest silos' reviews, a row each, as `honest_mean` knows their updates."""
-        reviews = self.coalition().reviews
-        return reviews if len(reviews) != self.num_silos else np.delete(reviews, list(self.members), axis=0)
+        """The same of their reviews."""
+        return self._honest(self.coalition().reviews)
+
+    def _honest(self, rows: Vector) -> Vector:
+        return rows if len(rows) != self.num_silos else np.delete(rows, list(self.members), axis=0)
 
     def honestly(self) -> "Forgery":
         """What its training gave, unchanged."""

@@ -12,10 +12,7 @@ def forge_review(situation: Situation, update: Vector) -> Vector:
     0.99, ..., -1 for which r supports honest updates, on average, as much as half of the honest reviews do. So the
     members pass for content with the honest silos, and who steps along their reviews goes against the honest ones.
     """
-    updates = situation.coalition().updates
-    if len(updates) == situation.num_silos:
-        updates = updates[[silo for silo in range(situation.num_silos) if silo not in situation.members]]
-    return most_harmful(situation.honest_reviews(), updates)
+    return most_harmful(situation.honest_reviews(), situation.honest_updates())
 
 
 ATTACK = Attack(

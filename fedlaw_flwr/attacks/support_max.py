@@ -47,14 +47,10 @@ def forge(situation: Situation) -> Forgery:
     White box: it knows the measure. Of data it knows the coalition's alone; with knowledge = "omniscient" the honest
     silos' updates and reviews of this exchange.
     """
-    coalition = situation.coalition()
-    loss = float(coalition.losses.min())
+    loss = float(situation.coalition().losses.min())
     if situation.review is None or not situation.wants_update:
         return Forgery(-situation.update, loss)
-    updates = coalition.updates
-    if len(updates) == situation.num_silos:
-        updates = np.delete(updates, list(situation.members), axis=0)
-    return Forgery(most_harmful(updates, situation.honest_reviews()), loss)
+    return Forgery(most_harmful(situation.honest_updates(), situation.honest_reviews()), loss)
 
 
 def forge_review(situation: Situation, update: Vector) -> Vector:

@@ -112,6 +112,7 @@ class Judgement:
         weights: The weights of this round's step, (m,), sum 1.
         lasting: The weights that are frozen if this was the last weight round, (m,), sum 1.
         vouching: The rows of S, the set that vouches most for itself.
+        followed: The rows along whose reviews the model steps, where they are valid and not 0.
         approval: The mean over j in S and the rounds so far of the relative support that reviewer j gives silo i, (m,).
         assent: The same of the relative support that silo i as a reviewer gives j, (m,).
     """
@@ -119,6 +120,7 @@ class Judgement:
     weights: Vector
     lasting: Vector
     vouching: Rows
+    followed: Rows
     approval: Vector
     assent: Vector
 

@@ -360,11 +360,9 @@ class WeightLearning:
         account.approval, account.assent = judgement.approval, judgement.assent
         account.balanced_losses = reviews.losses
         self.pieces.standing.learn(first.silos, judgement.lasting, round_number, self._sample(first))
-        believed = np.flatnonzero(reviews.trusted) if reviews.trusted.any() else judgement.vouching
-        followed = believed[np.nan_to_num(reviews.norms[believed]) > 0]
+        followed = judgement.followed[np.nan_to_num(reviews.norms[judgement.followed]) > 0]
         length = self._options.review_step * float(judgement.weights @ norms)
-        besides = along(reviews.gradients, reviews.norms, followed, length)
-        return _step(judgement.weights, account, besides)
+        return _step(judgement.weights, account, along(reviews.gradients, reviews.norms, followed, length))
 
     def _missing_voices(self, reviews: Reviews, present: Simplex) -> str:
         """Why these reviews are too few to learn from; empty where they are enough."""

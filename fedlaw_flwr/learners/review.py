@@ -99,10 +99,11 @@ class PeerReview(Judge):
         relative = np.nan_to_num(self._relative.over(silos))
         if evidence.trusted.any():
             vouching, approval = self._by_trusted(evidence, relative)
+            followed = np.flatnonzero(evidence.trusted)
             assent = np.zeros(len(silos))
             included = approval >= 0
         else:
-            vouching = self._vouching(evidence, np.nan_to_num(self._voices.over(silos)))
+            vouching = followed = self._vouching(evidence, np.nan_to_num(self._voices.over(silos)))
             approval, assent = mean_without_self(relative, vouching), mean_without_self(relative.T, vouching)
             included = approval >= _OBJECTION
             if "assent" not in self._without:
@@ -116,7 +117,7 @@ class PeerReview(Judge):
         mostly = self._weighed.over(silos) > 0.5
         if "majority" in self._without or not mostly.any():
             mostly = included
-        return Judgement(included / included.sum(), mostly / mostly.sum(), vouching, approval, assent)
+        return Judgement(included / included.sum(), mostly / mostly.sum(), vouching, followed, approval, assent)
 
     def forget(self) -> None:
         """Forgets all rounds."""
