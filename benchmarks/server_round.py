@@ -29,7 +29,8 @@ from benchmarks import performance
 from benchmarks.arithmetic import LIBRARIES
 from benchmarks.machine import described
 from fedlaw_flwr.engines.in_process import InProcessGrid
-from fedlaw_flwr.learners.learning import Step, Trial, Updates, WeightLearning
+from fedlaw_flwr.learners.decisions import Step, Trial, Updates
+from fedlaw_flwr.learners.learning import WeightLearning
 from fedlaw_flwr.protocol import gate
 from fedlaw_flwr.protocol.exchange import Outcome
 from fedlaw_flwr.protocol.layout import Layout

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fedlaw_flwr.core.setting import documented
 from fedlaw_flwr.core.state import Stateful
 from fedlaw_flwr.learners import load_learner
-from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
+from fedlaw_flwr.learners.decisions import Reviews, Skip, Step, Trial, Updates
+from fedlaw_flwr.learners.learning import WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions, check_together
 from fedlaw_flwr.protocol.layout import Layout, Model
 from fedlaw_flwr.protocol.roster import Silo

@@ -5,7 +5,8 @@ import pytest
 from last_bits import outcomes
 
 from fedlaw_flwr.core import blocks
-from fedlaw_flwr.learners.learning import Reviews, Updates, WeightLearning
+from fedlaw_flwr.learners.decisions import Reviews, Updates
+from fedlaw_flwr.learners.learning import WeightLearning
 from fedlaw_flwr.strategy import FedLAW
 
 RNG = np.random.default_rng(12)

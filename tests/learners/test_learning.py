@@ -11,8 +11,9 @@ from fedlaw_flwr import learners
 from fedlaw_flwr.core.projection import project
 from fedlaw_flwr.core.scores import least_loss
 from fedlaw_flwr.learners import LEARNERS, fedlaw, load_learner
+from fedlaw_flwr.learners.decisions import Reviews, Skip, Step, Trial, Updates
 from fedlaw_flwr.learners.interface import Evidence, Learner, Score
-from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Trial, Updates, WeightLearning
+from fedlaw_flwr.learners.learning import WeightLearning
 from fedlaw_flwr.learners.options import WeightOptions
 
 N, D, ALPHA = 10, 6, 0.1

@@ -7,8 +7,9 @@ import pytest
 
 from fedlaw_flwr.core.setting import settings_of
 from fedlaw_flwr.core.simplex import Simplex
+from fedlaw_flwr.learners.decisions import Reviews, Skip, Step, Updates
 from fedlaw_flwr.learners.interface import PeerEvidence
-from fedlaw_flwr.learners.learning import Reviews, Skip, Step, Updates, WeightLearning
+from fedlaw_flwr.learners.learning import WeightLearning
 from fedlaw_flwr.learners.options import REVIEW_PARTS, WeightOptions
 from fedlaw_flwr.learners.review import PeerReview, oddness
 
